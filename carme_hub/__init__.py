@@ -1,0 +1,31 @@
+"""carme-hub: share a GPU cluster interactively (JupyterHub, Slurm, Apptainer, LDAP, second factor)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+__version__ = "0.1.0"
+
+DAY = 86400  # seconds
+
+
+def configure(c: Any) -> None:
+    """Set in one line what makes a JupyterHub a carme-hub; call it first in ``jupyterhub_config.py``.
+
+    Parameters
+    ----------
+    c : traitlets.config.Config
+        What ``get_config()`` returns. Every setting made here can be changed after the call.
+    """
+    c.JupyterHub.spawner_class = "carme"
+    c.JupyterHub.authenticator_class = "carme_hub.gate.SiteAuthenticator"
+    c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
+    # Sessions outlive the hub: a restart of it must not end anybody's work.
+    c.JupyterHub.cleanup_servers = False
+    # A session that waits in Slurm's queue is no load on the hub; counting it would lock the others out.
+    c.JupyterHub.concurrent_spawn_limit = 0
+    # A stolen cookie or token is of use for a day at most.
+    c.JupyterHub.cookie_max_age_days = 1
+    c.JupyterHub.token_expires_in_max_seconds = DAY
+    c.JupyterHub.tornado_settings = {"cookie_options": {"SameSite": "Lax"}}

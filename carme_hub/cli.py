@@ -1,0 +1,43 @@
+"""The `carme` command: for the admin of a site, and for the demo site."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from traitlets.config import Config
+
+from carme_hub import __version__, site_config
+from carme_hub.authenticator import user_command
+from carme_hub.demo import command as demo_command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = argparse.ArgumentParser(prog="carme", description="Look after a carme-hub site.")
+    top.add_argument("--version", action="version", version=f"carme-hub {__version__}")
+    top.add_argument(
+        "--config",
+        default=site_config.default_path(),
+        help="the site's jupyterhub_config.py (default: %(default)s; also by CARME_CONFIG)",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    user_command.register(commands)
+    demo_command.register(commands)
+    check = commands.add_parser("check", help="read the site's configuration and say what is wrong with it")
+    check.set_defaults(run=lambda args: site_config.check(site_config.load(args.config)))
+    return top
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command; the exit code is 0, 1 (it failed, and said why) or 2 (the command line is wrong)."""
+    args = parser().parse_args(words)
+    if args.command == "new-key":
+        sys.exit(user_command.run(args, Config()))
+    if args.command == "user":
+        sys.exit(user_command.run(args, site_config.load(args.config)))
+    sys.exit(args.run(args))

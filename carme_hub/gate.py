@@ -1,0 +1,28 @@
+"""The gate of a whole site, which stays shut when the site's description is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from traitlets import TraitError
+
+from carme_hub.authenticator.authenticator import CarmeAuthenticator
+from carme_hub.spawner.spawner import check_config
+
+
+class SiteAuthenticator(CarmeAuthenticator):
+    """CarmeAuthenticator, made once when the hub starts: the moment to check images, mounts and profiles.
+
+    Raises
+    ------
+    SystemExit
+        With a line for each mistake, which names the setting. Without this, the first person who wants a
+        session would find the mistake.
+    """
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        try:
+            check_config(self.config)
+        except (ValueError, TraitError) as error:
+            raise SystemExit(f"carme: the hub does not start.\n{error}") from None
