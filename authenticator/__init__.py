@@ -1,0 +1,1 @@
+"""Who comes in: LDAP password and one-time code, decided in one place."""

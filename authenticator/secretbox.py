@@ -1,0 +1,141 @@
+"""Secrets at rest: AES-256-GCM, bound to the account and device they belong to, keys that can be changed."""
+
+import base64
+import binascii
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+KEY_VARIABLE = "CARME_SECRET_KEY"
+
+
+class SecretKeyError(Exception):
+    """The keys cannot be used; the sentence says which file and what to do."""
+
+
+class SecretUnreadableError(Exception):
+    """A kept secret does not open: wrong key, wrong owner, or changed by somebody."""
+
+
+def _key_id(key: bytes) -> str:
+    return hashlib.sha256(b"carme-hub key id\0" + key).hexdigest()[:8]
+
+
+def _parse_keys(text: str, source: str) -> list[bytes]:
+    keys = []
+    for number, line in enumerate(text.split(), start=1):
+        try:
+            key = base64.b64decode(line, validate=True)
+        except binascii.Error:
+            key = b""
+        if len(key) != KEY_BYTES:
+            raise SecretKeyError(
+                f"Key {number} in {source} is not {KEY_BYTES} bytes in base64. "
+                "Make one with 'carme new-key FILE'."
+            )
+        keys.append(key)
+    if not keys:
+        raise SecretKeyError(f"There is no key in {source}. Make one with 'carme new-key FILE'.")
+    return keys
+
+
+class SecretBox:
+    """
+    Encrypts with the first key, decrypts with any of them.
+
+    A new key is put in front of the old one; what is written from then on is written with it.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys = {_key_id(key): AESGCM(key) for key in keys}
+        self._first = _key_id(keys[0])
+
+    @classmethod
+    def load(cls, path: str) -> Self:
+        """
+        Read the keys from the environment variable CARME_SECRET_KEY or, where that is empty, from a file.
+
+        Raises
+        ------
+        SecretKeyError
+            The file is missing, readable by others than its owner and group, or holds no key.
+        """
+        from_environment = os.environ.get(KEY_VARIABLE, "")
+        if from_environment:
+            return cls(_parse_keys(from_environment, f"the environment variable {KEY_VARIABLE}"))
+        try:
+            with open(path, encoding="ascii") as file:  # noqa: PTH123 - one descriptor for check and reading
+                if os.fstat(file.fileno()).st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+                    raise SecretKeyError(
+                        f"The key file {path} can be read by everybody or written by its group. "
+                        f"Close it with 'chmod 600 {path}'."
+                    )
+                text = file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise SecretKeyError(
+                f"The key file {path or '(secret_key_file is not set)'} cannot be read: {reason}. "
+                "Make one with 'carme new-key FILE' and name it in CarmeAuthenticator.secret_key_file."
+            ) from error
+        return cls(_parse_keys(text, path))
+
+    def seal(self, secret: str, *owner: str) -> str:
+        """Encrypt a secret for its owner (purpose, account, device): ``KEYID.BASE64``."""
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = nonce + self._keys[self._first].encrypt(nonce, secret.encode(), _associated(owner))
+        return f"{self._first}.{base64.b64encode(sealed).decode()}"
+
+    def open(self, sealed: str, *owner: str) -> str:
+        """
+        Decrypt a secret for its owner.
+
+        Raises
+        ------
+        SecretUnreadableError
+            No key of ours made it, or it was made for another owner.
+        """
+        key_id, _, body = sealed.partition(".")
+        key = self._keys.get(key_id)
+        if key is None:
+            raise SecretUnreadableError(
+                f"A secret was written with the key {key_id}, which is not in the key file."
+            )
+        try:
+            raw = base64.b64decode(body, validate=True)
+            return key.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], _associated(owner)).decode()
+        except (InvalidTag, ValueError) as error:
+            raise SecretUnreadableError(
+                "A secret was changed or belongs to another account or device."
+            ) from error
+
+
+def _associated(owner: Sequence[str]) -> bytes:
+    # Lengths in front, so that ("ab", "c") and ("a", "bc") are two owners.
+    return b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in owner)
+
+
+def new_key_file(path: Path) -> None:
+    """
+    Write a new random key to a new file that only its owner can read.
+
+    Raises
+    ------
+    SecretKeyError
+        The file exists (a key that is lost takes all devices with it) or cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise SecretKeyError(f"{path} exists already and is left as it is.") from error
+    except OSError as error:
+        raise SecretKeyError(f"{path} cannot be written: {error.strerror}.") from error
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(base64.b64encode(os.urandom(KEY_BYTES)).decode() + "\n")

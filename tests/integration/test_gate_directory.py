@@ -1,0 +1,287 @@
+"""The directory as the gate asks it: a real slapd, and servers that do not behave."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+
+import ldap3
+import pytest
+from ldapauthenticator.ldapauthenticator import TlsStrategy
+
+from carme_hub.authenticator.directory import (
+    Directory,
+    DirectoryUnreachableError,
+    Person,
+    Settings,
+    WrongPasswordError,
+)
+from carme_hub.authenticator.servers import Server, parse_server
+from carme_hub.demo import ldap
+from tests.integration.gate_world import PASSWORDS, free_port, silent_server, slapd
+
+PEOPLE_BASE = f"ou=people,{ldap.BASE}"
+ALICE = f"uid=alice,{PEOPLE_BASE}"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    with slapd(tmp_path_factory.mktemp("directory")) as directory:
+        yield directory
+
+
+@pytest.fixture
+def settings(running):
+    return Settings(
+        servers=[Server("127.0.0.1", running.port)],
+        tls=TlsStrategy.before_bind,
+        ca_file=str(running.certificates.ca),
+        connect_timeout=2,
+        receive_timeout=2,
+        deadline=8,
+        dn_templates=[f"uid={{username}},{PEOPLE_BASE}"],
+        lookup=False,
+        lookup_filter="({login_attr}={login})",
+        user_search_base=PEOPLE_BASE,
+        user_attribute="uid",
+        user_filter="",
+        group_search_base=f"ou=groups,{ldap.BASE}",
+        group_filter="(|(member={userdn})(uniqueMember={userdn})(memberUid={uid}))",
+        service_dn="",
+        service_password="",
+    )
+
+
+@pytest.fixture
+def make(settings):
+    """Directories with some settings changed, and what they reported."""
+    made = []
+
+    def change(**changes):
+        directory = Directory(dataclasses.replace(settings, **changes), reports.append)
+        made.append(directory)
+        return directory
+
+    reports: list[str] = []
+    change.reports = reports
+    yield change
+    for directory in made:
+        directory.close()
+
+
+def open_connections(port):
+    """Say which connections from this machine to a port are still open (proc(5), state 01)."""
+    with open("/proc/self/net/tcp") as table:  # noqa: PTH123
+        rows = [line.split() for line in table]
+    return [row[1] for row in rows if row[2].endswith(f":{port:04X}") and row[3] == "01"]
+
+
+async def test_a_person_with_groups(make):
+    person = await make().authenticate("alice", PASSWORDS["alice"])
+    assert person == Person("alice", ALICE, frozenset({"ml101", "researchers"}))
+
+
+async def test_tls_from_the_start(make, running):
+    directory = make(servers=[Server("127.0.0.1", running.tls_port)], tls=TlsStrategy.on_connect)
+    assert (await directory.authenticate("alice", PASSWORDS["alice"])).username == "alice"
+
+
+@pytest.mark.parametrize(
+    ("username", "password"),
+    [("alice", "wrong"), ("nobody", "wrong"), ("alice", ""), ("alice", "(*)"), ("alice", "ä")],
+)
+async def test_wrong_password_and_unknown_person_are_one_answer(make, username, password):
+    directory = make()
+    with pytest.raises(WrongPasswordError):
+        await directory.authenticate(username, password)
+    assert make.reports == []
+
+
+@pytest.mark.parametrize(
+    "name", ["*", "*)(uid=*", "alice,ou=x", "al\0ice", "#alice", 'a"b', "a+uid=alice", "\\61lice"]
+)
+@pytest.mark.parametrize("lookup", [False, True])
+async def test_names_with_meaning_in_ldap_find_nobody(make, name, lookup):
+    with pytest.raises((WrongPasswordError, DirectoryUnreachableError)):
+        await make(lookup=lookup).authenticate(name, PASSWORDS["alice"])
+
+
+async def test_search_in_place_of_a_template(make, running):
+    reader = {"service_dn": running.prepared.reader_dn, "service_password": running.prepared.reader_password}
+    for service in ({}, reader):
+        directory = make(dn_templates=[], lookup=True, **service)
+        assert (await directory.authenticate("alice", PASSWORDS["alice"])).groups == {"ml101", "researchers"}
+        with pytest.raises(WrongPasswordError):
+            await directory.authenticate("nobody", PASSWORDS["alice"])
+
+
+async def test_found_by_another_attribute_the_name_is_still_the_uid(make):
+    directory = make(lookup=True, lookup_filter="(cn={login})")
+    assert (await directory.authenticate("alice liddell", PASSWORDS["alice"])).username == "alice"
+
+
+async def test_a_second_uid_is_no_second_account(make, running):
+    with running.manager() as manager:
+        manager.modify(ALICE, {"uid": [(ldap3.MODIFY_ADD, ["ally"])]})
+    try:
+        assert (await make(lookup=True).authenticate("ally", PASSWORDS["alice"])).username == "alice"
+    finally:
+        with running.manager() as manager:
+            manager.modify(ALICE, {"uid": [(ldap3.MODIFY_DELETE, ["ally"])]})
+
+
+async def test_the_other_kinds_of_groups(make, running):
+    base = f"ou=groups,{ldap.BASE}"
+    with running.manager() as manager:
+        assert manager.add(f"cn=unique,{base}", "groupOfUniqueNames", {"cn": "unique", "uniqueMember": ALICE})
+        assert manager.add(
+            f"cn=posix,{base}", "posixGroup", {"cn": "posix", "gidNumber": 7, "memberUid": "alice"}
+        )
+    try:
+        found = (await make().authenticate("alice", PASSWORDS["alice"])).groups
+    finally:
+        with running.manager() as manager:
+            manager.delete(f"cn=unique,{base}")
+            manager.delete(f"cn=posix,{base}")
+    assert found == {"ml101", "researchers", "unique", "posix"}
+
+
+async def test_the_search_filter_keeps_others_out(make):
+    only = "(&({userattr}={username})(uidNumber=20001))"
+    assert (await make(user_filter=only).authenticate("alice", PASSWORDS["alice"])).username == "alice"
+    with pytest.raises(WrongPasswordError):
+        await make(user_filter=only).authenticate("bob", PASSWORDS["bob"])
+
+
+async def test_looking_up_without_the_password(make, running):
+    directory = make(service_dn=running.prepared.reader_dn, service_password=running.prepared.reader_password)
+    assert directory.can_look_up
+    assert await directory.look_up("alice") == Person("alice", ALICE, frozenset({"ml101", "researchers"}))
+    assert await directory.look_up("nobody") is None
+
+
+async def test_a_wrong_service_password_is_not_told_to_a_person_as_theirs(make, running):
+    directory = make(service_dn=running.prepared.reader_dn, service_password="wrong")
+    with pytest.raises(DirectoryUnreachableError, match="service account"):
+        await directory.authenticate("alice", PASSWORDS["alice"])
+
+
+async def test_a_server_that_insists_on_tls_is_no_wrong_password(make):
+    with pytest.raises(DirectoryUnreachableError, match="confidentialityRequired"):
+        await make(tls=TlsStrategy.insecure).authenticate("alice", PASSWORDS["alice"])
+
+
+# ---- servers that do not behave
+
+
+async def test_the_next_server_answers_where_the_first_is_down(make, running):
+    directory = make(servers=[Server("127.0.0.1", free_port()), Server("127.0.0.1", running.port)])
+    assert (await directory.authenticate("alice", PASSWORDS["alice"])).username == "alice"
+    assert len(make.reports) == 1
+    with pytest.raises(WrongPasswordError):
+        await directory.authenticate("alice", "wrong")
+
+
+async def test_the_next_server_answers_where_the_first_is_silent(make, running):
+    with silent_server() as port:
+        directory = make(
+            servers=[Server("127.0.0.1", port), Server("127.0.0.1", running.port)], receive_timeout=1
+        )
+        assert (await directory.authenticate("alice", PASSWORDS["alice"])).username == "alice"
+
+
+async def test_all_servers_down_is_no_wrong_password(make):
+    with pytest.raises(DirectoryUnreachableError):
+        await make(servers=[Server("127.0.0.1", free_port())]).authenticate("alice", PASSWORDS["alice"])
+
+
+@pytest.mark.parametrize("tls", [TlsStrategy.before_bind, TlsStrategy.on_connect, TlsStrategy.insecure])
+async def test_a_silent_server_costs_its_time_out(make, tls):
+    with silent_server() as port:
+        directory = make(servers=[Server("127.0.0.1", port)], receive_timeout=1, tls=tls)
+        start = time.monotonic()
+        with pytest.raises(DirectoryUnreachableError):
+            await directory.authenticate("alice", PASSWORDS["alice"])
+        assert time.monotonic() - start < 3
+
+
+async def test_the_deadline_holds_where_time_outs_are_longer(make):
+    with silent_server(4) as port:
+        directory = make(servers=[Server("127.0.0.1", port)], receive_timeout=60, deadline=0.5)
+        start = time.monotonic()
+        with pytest.raises(DirectoryUnreachableError, match=r"within 0\.5 s"):
+            await directory.authenticate("alice", PASSWORDS["alice"])
+        assert time.monotonic() - start < 2
+
+
+async def test_a_certificate_of_somebody_else_is_refused(make, tmp_path):
+    foreign = ldap.make_ca(tmp_path, ["127.0.0.1"])
+    with pytest.raises(DirectoryUnreachableError, match=r"(?i)certificate"):
+        await make(ca_file=str(foreign.ca)).authenticate("alice", PASSWORDS["alice"])
+
+
+async def test_the_systems_authorities_do_not_know_ours(make, running):
+    for server, tls in [(running.port, TlsStrategy.before_bind), (running.tls_port, TlsStrategy.on_connect)]:
+        with pytest.raises(DirectoryUnreachableError, match=r"(?i)certificate"):
+            await make(ca_file=None, servers=[Server("127.0.0.1", server)], tls=tls).authenticate(
+                "alice", "x"
+            )
+
+
+async def test_a_certificate_for_another_name_is_refused(make, tmp_path):
+    with slapd(tmp_path, names=["ldap.example.org"]) as other:
+        directory = make(servers=[Server("127.0.0.1", other.port)], ca_file=str(other.certificates.ca))
+        with pytest.raises(DirectoryUnreachableError, match=r"(?i)certificate"):
+            await directory.authenticate("alice", PASSWORDS["alice"])
+
+
+async def test_connections_are_closed(make, running):
+    directory = make()
+    await asyncio.gather(*(directory.authenticate("alice", PASSWORDS["alice"]) for _ in range(20)))
+    with pytest.raises(WrongPasswordError):
+        await directory.authenticate("alice", "wrong")
+    assert open_connections(running.port) == []
+
+
+def test_the_ca_file_is_read_at_once(settings):
+    with pytest.raises(OSError, match="No such file"):
+        Directory(dataclasses.replace(settings, ca_file="/nowhere/ca.pem"), print)
+
+
+# ---- addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("ldap.example.org", Server("ldap.example.org", 389)),
+        ("ldap.example.org:1389", Server("ldap.example.org", 1389)),
+        ("10.0.0.1:636", Server("10.0.0.1", 636)),
+        ("[fd00::1]:636", Server("fd00::1", 636)),
+        ("[fd00::1]", Server("fd00::1", 389)),
+    ],
+)
+def test_addresses(text, server):
+    assert parse_server(text, 389) == server
+    assert parse_server(str(server), 1) == server
+
+
+@pytest.mark.parametrize("text", ["", "ldap://x", "x:", "x:0", "x:70000", "fd00::1", "x y", "x\n:1", "x:1:2"])
+def test_what_is_no_address(text):
+    with pytest.raises(ValueError, match="server_address"):
+        parse_server(text, 389)
+
+
+# ---- the demo's directory itself
+
+
+def test_nobody_reads_passwords_and_everybody_reads_accounts(running):
+    server = ldap3.Server("127.0.0.1", running.tls_port, use_ssl=True, get_info=ldap3.NONE)
+    for user, password in [(None, None), (running.prepared.reader_dn, running.prepared.reader_password)]:
+        connection = ldap3.Connection(server, user, password, auto_bind=True)
+        connection.search(ldap.BASE, "(uid=alice)", attributes=["*"])
+        attributes = connection.response[0]["raw_attributes"]
+        connection.unbind()
+        assert attributes["uidNumber"] == [b"20001"]
+        assert "userPassword" not in attributes

@@ -1,0 +1,116 @@
+"""Secrets at rest."""
+
+import base64
+import os
+import stat
+
+import pytest
+
+from carme_hub.authenticator.secretbox import (
+    KEY_VARIABLE,
+    SecretBox,
+    SecretKeyError,
+    SecretUnreadableError,
+    new_key_file,
+)
+
+SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+
+
+@pytest.fixture(autouse=True)
+def _no_key_in_the_environment(monkeypatch):
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def box() -> SecretBox:
+    return SecretBox([os.urandom(32)])
+
+
+def test_what_is_sealed_opens_for_its_owner_and_does_not_show(box):
+    sealed = box.seal(SECRET, "device", "alice", "1")
+    assert SECRET not in sealed
+    assert box.open(sealed, "device", "alice", "1") == SECRET
+    assert sealed != box.seal(SECRET, "device", "alice", "1")
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        ("device", "mallory", "1"),
+        ("device", "alice", "2"),
+        ("enrolment", "alice", "1"),
+        ("device", "alice1", ""),
+    ],
+)
+def test_a_row_moved_to_another_owner_does_not_open(box, owner):
+    with pytest.raises(SecretUnreadableError):
+        box.open(box.seal(SECRET, "device", "alice", "1"), *owner)
+
+
+def test_a_changed_or_foreign_one_does_not_open(box):
+    key_id, body = box.seal(SECRET, "alice").split(".")
+    raw = bytearray(base64.b64decode(body))
+    raw[-1] ^= 1
+    for spoilt in (
+        f"{key_id}.{base64.b64encode(raw).decode()}",
+        f"{key_id}.",
+        f"{key_id}.AAAA",
+        f"00.{body}",
+        "",
+    ):
+        with pytest.raises(SecretUnreadableError):
+            box.open(spoilt, "alice")
+
+
+def test_a_new_key_in_front_still_opens_what_the_old_one_sealed():
+    old, new = os.urandom(32), os.urandom(32)
+    before = SecretBox([old]).seal(SECRET, "alice")
+    both = SecretBox([new, old])
+    assert both.open(before, "alice") == SECRET
+    after = both.seal(SECRET, "alice")
+    assert SecretBox([new]).open(after, "alice") == SECRET
+    with pytest.raises(SecretUnreadableError):
+        SecretBox([new]).open(before, "alice")
+
+
+def test_a_new_key_file_is_closed_and_never_overwritten(tmp_path):
+    path = tmp_path / "carme.key"
+    new_key_file(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    text = path.read_text()
+    assert len(base64.b64decode(text)) == 32
+    with pytest.raises(SecretKeyError, match="left as it is"):
+        new_key_file(path)
+    assert path.read_text() == text
+    box = SecretBox.load(str(path))
+    assert box.open(box.seal(SECRET, "a"), "a") == SECRET
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o644, 0o620])
+def test_an_open_key_file_is_refused_with_the_remedy(tmp_path, mode):
+    path = tmp_path / "carme.key"
+    new_key_file(path)
+    path.chmod(mode)
+    with pytest.raises(SecretKeyError, match=f"chmod 600 {path}"):
+        SecretBox.load(str(path))
+
+
+@pytest.mark.parametrize("text", ["", "not base64!", base64.b64encode(b"short").decode(), "ä"])
+def test_a_file_without_a_key_is_refused(tmp_path, text):
+    path = tmp_path / "carme.key"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(SecretKeyError, match=str(path)):
+        SecretBox.load(str(path))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SecretKeyError, match="carme new-key"):
+        SecretBox.load(str(tmp_path / "none"))
+
+
+def test_the_environment_comes_first(tmp_path, monkeypatch):
+    monkeypatch.setenv(KEY_VARIABLE, base64.b64encode(os.urandom(32)).decode())
+    box = SecretBox.load(str(tmp_path / "none"))
+    assert box.open(box.seal(SECRET, "a"), "a") == SECRET
