@@ -1,0 +1,146 @@
+"""What Slurm's commands print, read into values. Pure functions, and the table of fields to ask for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SEPARATOR = "\x1f"
+# Field of QueueEntry -> conversion of "squeue --format" (man squeue).
+QUEUE = {"job_id": "%A", "state": "%T", "reason": "%r", "node": "%B", "start": "%S", "end": "%e"}
+ACCOUNTING = ("JobIDRaw", "State", "ExitCode", "Reason")
+NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_EXIT = re.compile(r"([0-9]{1,3}):([0-9]{1,3})")
+
+
+class Phase(Enum):
+    """What a job's state means for its session."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+# Every state of Slurm 22.05 to 26.05 (man squeue, JOB STATE CODES), each mapped on purpose. A job that waits
+# to start again, is paused or being moved is alive; PREEMPTED is shown when preemption has ended the job.
+_STATES = {
+    Phase.PENDING: "PENDING CONFIGURING POWER_UP_NODE EXPEDITING SPECIAL_EXIT"
+    " REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD",
+    Phase.RUNNING: "RUNNING SUSPENDED STOPPED SIGNALING RESIZING UPDATE_DB",
+    Phase.ENDING: "COMPLETING STAGE_OUT",
+    Phase.ENDED: "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED LAUNCH_FAILED NODE_FAIL OUT_OF_MEMORY"
+    " PREEMPTED RECONFIG_FAIL REVOKED TIMEOUT",
+}
+PHASES = {state: phase for phase, states in _STATES.items() for state in states.split()}
+
+
+@dataclass(frozen=True)
+class QueueEntry:
+    """One job as squeue shows it.
+
+    Attributes
+    ----------
+    state
+        Slurm's word, for example ``PENDING``.
+    reason
+        Why it waits or how it ended, Slurm's word; empty when there is none.
+    node
+        The node the batch script runs on; empty while there is none.
+    start, end
+        Seconds since 1970, expected or real; None when Slurm does not say.
+    """
+
+    job_id: int
+    state: str
+    reason: str = ""
+    node: str = ""
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The answer to one squeue: complete for the jobs that were asked for.
+
+    Attributes
+    ----------
+    taken_at
+        ``time.monotonic()`` before squeue was started.
+    """
+
+    taken_at: float
+    jobs: Mapping[int, QueueEntry]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended, from accounting or the controller's memory."""
+
+    state: str
+    reason: str = ""
+    exit_code: int = 0
+    signal: int = 0
+
+
+def parse_queue(text: str) -> list[QueueEntry]:
+    """Read squeue's answer; lines that are none of its own are left out."""
+    entries = []
+    for line in text.splitlines():
+        values = dict(zip(QUEUE, line.split(SEPARATOR), strict=False))
+        if len(values) == len(QUEUE) and values["job_id"].isascii() and values["job_id"].isdigit():
+            entries.append(
+                QueueEntry(
+                    job_id=int(values["job_id"]),
+                    state=values["state"].strip(),
+                    reason="" if values["reason"] == "None" else values["reason"],
+                    node=values["node"] if NODE.fullmatch(values["node"]) else "",
+                    start=_seconds(values["start"]),
+                    end=_seconds(values["end"]),
+                )
+            )
+    return entries
+
+
+def parse_job(text: str) -> Ending | None:
+    """Read ``scontrol --oneliner show job``."""
+    state = re.search(r"\sJobState=([A-Z_]+)", text)
+    if state is None:
+        return None
+    reason = re.search(r"\sReason=(\S+)", text)
+    code = re.search(r"\sExitCode=([0-9:]+)", text)
+    return _ending(state[1], reason[1] if reason else "", code[1] if code else "")
+
+
+def parse_accounting(text: str, job_id: int) -> Ending | None:
+    """Read sacct's line about the job itself; an out-of-memory of its batch step counts for the job."""
+    found = None
+    for line in text.splitlines():
+        values = dict(zip(ACCOUNTING, line.split(SEPARATOR), strict=False))
+        if len(values) < len(ACCOUNTING):
+            continue
+        if values["JobIDRaw"] == str(job_id):
+            found = _ending(values["State"], values["Reason"], values["ExitCode"])
+        elif (
+            found is not None
+            and values["JobIDRaw"] == f"{job_id}.batch"
+            and values["State"] == "OUT_OF_MEMORY"
+        ):
+            found = Ending("OUT_OF_MEMORY", found.reason, found.exit_code, found.signal)
+    return found
+
+
+def _ending(state: str, reason: str, code: str) -> Ending:
+    match = _EXIT.fullmatch(code)
+    numbers = (int(match[1]), int(match[2])) if match else (0, 0)
+    # sacct says "CANCELLED by 1000".
+    return Ending(state.partition(" ")[0], "" if reason == "None" else reason, *numbers)
+
+
+def _seconds(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() else None

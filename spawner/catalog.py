@@ -1,0 +1,335 @@
+"""What a site offers: images, mounts and profiles, checked when the hub starts.
+
+The values come from ``c.CarmeSpawner.images``, ``.mounts`` and ``.profiles``. Every mistake is told with
+the name of the setting it is in, all of them at once.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from carme_hub.spawner import units
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Folders of the container that make it what it is: a mount over one of them would break or open it.
+_RESERVED = re.compile(r"/|/(bin|dev|etc|lib|lib64|proc|run|sbin|sys|tmp|usr|var|var/tmp)|/(proc|sys|dev)/.*")
+
+
+class CatalogError(ValueError):
+    """The site's description has mistakes; ``str()`` has one line for each, starting with the setting."""
+
+
+def _plain(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ValueError("control characters and line breaks are not allowed")
+    return text
+
+
+def absolute_path(path: str) -> str:
+    """Check a path that goes into a mount: absolute, normalised, and nothing Apptainer splits at."""
+    _plain(path)
+    if not path.startswith("/"):
+        raise ValueError("an absolute path is needed")
+    if posixpath.normpath(path) != path or path.startswith("//"):
+        raise ValueError(
+            f'the path has to be written without "." and ".." and doubled or final "/": {path!r}'
+        )
+    if "," in path or ":" in path or '"' in path or "\\" in path:
+        raise ValueError("commas, colons, quotes and backslashes are not allowed in a path")
+    return path
+
+
+def _target(path: str) -> str:
+    absolute_path(path)
+    if _RESERVED.fullmatch(path):
+        raise ValueError(f"the container needs {path} for itself")
+    return path
+
+
+def _relative_path(path: str) -> str:
+    _plain(path)
+    if not path or path == ".." or path.startswith(("/", "../")) or posixpath.normpath(path) != path:
+        raise ValueError('a relative path without "." and ".." is needed')
+    return path
+
+
+def _read(parse: Callable[[str], int]) -> Callable[[object], int]:
+    def convert(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ValueError("a text is needed")  # noqa: TRY004 - pydantic turns ValueError into its own error
+        amount = parse(str(value))
+        if amount < 1:
+            raise ValueError("has to be more than nothing")
+        return amount
+
+    return convert
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+Text = Annotated[str, Field(max_length=2000), AfterValidator(_plain)]
+# What Slurm calls names (partition, account, ...) and expressions over them (constraint).
+Word = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:@+/=&|()\[\]*!-]{0,254}$"), AfterValidator(_plain)
+]
+Path = Annotated[str, AfterValidator(absolute_path)]
+Minutes = Annotated[int, BeforeValidator(_read(units.minutes))]
+Mebibytes = Annotated[int, BeforeValidator(_read(units.mebibytes))]
+App = Literal["lab", "code-server"]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _tuple(value: object) -> object:
+    # Configuration files write lists, ``strict`` wants tuples; a set is sorted so that it has a first.
+    if isinstance(value, set | frozenset):
+        return tuple(sorted(value))
+    return tuple(value) if isinstance(value, list) else value
+
+
+Names = Annotated[tuple[Name, ...], BeforeValidator(_tuple)]
+# A group is a name of the directory, which may hold spaces and more.
+Groups = Annotated[tuple[Text, ...], BeforeValidator(_tuple)]
+
+
+class Mount(_Entry):
+    """A folder of the node that sessions of some images see."""
+
+    name: Name
+    source: Path
+    target: Annotated[str, AfterValidator(_target)]
+    read_only: bool = False
+    filesystem: Word | None = None
+
+
+class Image(_Entry):
+    """A container image. Without groups everybody may use it."""
+
+    name: Name
+    title: Text
+    path: Path
+    apps: Annotated[tuple[App, ...], BeforeValidator(_tuple)] = ("lab",)
+    groups: Groups = ()
+    mounts: Names = ()
+
+
+class Course(_Entry):
+    """What a course profile opens: ``notebook`` is a path below the folder ``material``."""
+
+    material: Path
+    notebook: Annotated[str, AfterValidator(_relative_path)]
+
+
+class Profile(_Entry):
+    """A kind of session: where it runs and within which bounds. Times in minutes, memory in MiB a node."""
+
+    name: Name
+    title: Text
+    description: Text = ""
+    partition: Word | None = None
+    account: Word | None = None
+    qos: Word | None = None
+    reservation: Word | None = None
+    constraint: Word | None = None
+    gpu_types: Names = ()
+    min_gpus_per_node: int = Field(default=0, ge=0, le=1024)
+    max_gpus_per_node: int = Field(default=0, ge=0, le=1024)
+    default_gpus_per_node: int = Field(default=0, ge=0, le=1024)
+    max_nodes: int = Field(default=1, ge=1, le=100_000)
+    cpus: int | None = Field(default=None, ge=1, le=100_000)
+    cpus_per_gpu: int | None = Field(default=None, ge=1, le=100_000)
+    memory: Mebibytes | None = None
+    memory_per_gpu: Mebibytes | None = None
+    max_time: Minutes
+    default_time: Minutes
+    images: Names = ()
+    groups: Groups = ()
+    course: Course | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, data: Any) -> Any:
+        """Write out what follows from other values: one type, GPUs at least and by default, the time."""
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        if "gpu_type" in data:
+            if "gpu_types" in data:
+                raise ValueError("gpu_type and gpu_types exclude each other")
+            data["gpu_types"] = [data.pop("gpu_type")]
+        most = data.get("max_gpus_per_node", 0)
+        if isinstance(most, int) and most > 0:
+            data.setdefault("min_gpus_per_node", 1)
+            data.setdefault("default_gpus_per_node", data["min_gpus_per_node"] or 1)
+        if "max_time" in data:
+            data.setdefault("default_time", data["max_time"])
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        least, usual, most = self.min_gpus_per_node, self.default_gpus_per_node, self.max_gpus_per_node
+        if not least <= usual <= most:
+            raise ValueError(
+                f"GPUs per node: at least {least}, default {usual}, at most {most} is not in order"
+            )
+        if self.gpu_types and not most:
+            raise ValueError("max_gpus_per_node is needed where gpu_type is given")
+        if len(set(self.gpu_types)) != len(self.gpu_types):
+            raise ValueError("gpu_types names a type twice")
+        if self.cpus is not None and self.cpus_per_gpu is not None:
+            raise ValueError("cpus and cpus_per_gpu exclude each other")
+        if self.memory is not None and self.memory_per_gpu is not None:
+            raise ValueError("memory and memory_per_gpu exclude each other")
+        if not least and (self.cpus_per_gpu is not None or self.memory_per_gpu is not None):
+            raise ValueError(
+                "cpus_per_gpu and memory_per_gpu need at least one GPU per node (min_gpus_per_node)"
+            )
+        if self.default_time > self.max_time:
+            raise ValueError("default_time is more than max_time")
+        return self
+
+
+_Checked = TypeVar("_Checked", bound=_Entry)
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All that is offered, to everybody or (after `visible_to`) to one person.
+
+    Attributes
+    ----------
+    images, mounts, profiles
+        By name; profiles in the order of the configuration.
+    """
+
+    images: Mapping[str, Image]
+    mounts: Mapping[str, Mount]
+    profiles: Mapping[str, Profile]
+
+    @classmethod
+    def load(cls, images: object, mounts: object, profiles: object, setting: str = "CarmeSpawner") -> Catalog:
+        """Check a site's description.
+
+        Parameters
+        ----------
+        images, mounts
+            Dictionaries of dictionaries, as in ``jupyterhub_config.py``.
+        profiles
+            A list of dictionaries.
+        setting
+            Where they stand, for the errors.
+
+        Raises
+        ------
+        CatalogError
+            With one line for each mistake, for example
+            ``CarmeSpawner.profiles[1].max_time: a time like "90" (minutes) ... is needed``.
+        """
+        errors: list[str] = []
+        known_images = _named(Image, images, f"{setting}.images", errors)
+        known_mounts = _named(Mount, mounts, f"{setting}.mounts", errors)
+        offered = _listed(profiles, f"{setting}.profiles", errors)
+        for name, image in known_images.items():
+            where = f"{setting}.images[{name!r}].mounts"
+            errors += [
+                f"{where}: there is no mount named {wanted!r}"
+                for wanted in image.mounts
+                if wanted not in known_mounts
+            ]
+            targets = [known_mounts[mount].target for mount in image.mounts if mount in known_mounts]
+            errors += [f"{where}: two mounts have the target {target}" for target in _doubled(targets)]
+        for index, profile in enumerate(offered):
+            errors += [
+                f"{setting}.profiles[{index}].images: there is no image named {wanted!r}"
+                for wanted in profile.images
+                if wanted not in known_images
+            ]
+        errors += [
+            f"{setting}.profiles: two profiles have the name {name!r}"
+            for name in _doubled(profile.name for profile in offered)
+        ]
+        if errors:
+            raise CatalogError("\n".join(errors))
+        # Without a list of its own a profile offers every image.
+        filled = (
+            profile if profile.images else profile.model_copy(update={"images": tuple(known_images)})
+            for profile in offered
+        )
+        return cls(known_images, known_mounts, {profile.name: profile for profile in filled})
+
+    def visible_to(self, groups: Collection[str]) -> Catalog:
+        """Return what a member of these groups may use; a profile without any image left is not offered."""
+        images = {name: image for name, image in self.images.items() if _open_to(image.groups, groups)}
+        profiles = {}
+        for name, profile in self.profiles.items():
+            left = tuple(image for image in profile.images if image in images)
+            if left and _open_to(profile.groups, groups):
+                profiles[name] = profile.model_copy(update={"images": left})
+        return replace(self, images=images, profiles=profiles)
+
+    def mounts_of(self, image: Image) -> tuple[Mount, ...]:
+        """Return the mounts an image's entry names, in its order."""
+        return tuple(self.mounts[name] for name in image.mounts)
+
+
+def _open_to(allowed: tuple[str, ...], groups: Collection[str]) -> bool:
+    return not allowed or any(group in groups for group in allowed)
+
+
+def _doubled(values: Iterable[str]) -> list[str]:
+    seen: set[str] = set()
+    return sorted({value for value in values if value in seen or seen.add(value)})  # type: ignore[func-returns-value]
+
+
+def _named(model: type[_Checked], entries: object, where: str, errors: list[str]) -> dict[str, _Checked]:
+    if not isinstance(entries, Mapping):
+        errors.append(f"{where}: a dictionary of names and entries is needed")
+        return {}
+    found = {}
+    for name, entry in entries.items():
+        checked = _check(model, entry, f"{where}[{name!r}]", errors, name=name)
+        if checked is not None:
+            found[name] = checked
+    return found
+
+
+def _listed(entries: object, where: str, errors: list[str]) -> list[Profile]:
+    if not isinstance(entries, list | tuple):
+        errors.append(f"{where}: a list of entries is needed")
+        return []
+    checked = [_check(Profile, entry, f"{where}[{index}]", errors) for index, entry in enumerate(entries)]
+    return [profile for profile in checked if profile is not None]
+
+
+def _check(
+    model: type[_Checked], entry: object, where: str, errors: list[str], **more: object
+) -> _Checked | None:
+    if not isinstance(entry, Mapping):
+        errors.append(f"{where}: a dictionary is needed")
+        return None
+    if more.keys() & entry.keys():
+        errors.append(f"{where}.name: the name is the key of the dictionary")
+        return None
+    try:
+        return model.model_validate({**entry, **more})
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_context=False, include_input=False):
+            place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+            # pydantic puts this before the text of a ValueError.
+            errors.append(f"{where}{place}: {problem['msg'].removeprefix('Value error, ')}")
+        return None

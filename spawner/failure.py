@@ -1,0 +1,97 @@
+"""How a job ended -> a sentence for its owner. Pure functions."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING
+
+from carme_hub.spawner import script, units
+from carme_hub.spawner.reporter import EXIT_NOT_REPORTED
+
+if TYPE_CHECKING:
+    from carme_hub.spawner.answers import Ending
+    from carme_hub.spawner.request import JobRequest
+
+LINES = 15
+_FATAL = re.compile(r"^FATAL:\s*(.+)$", re.MULTILINE)
+# What a terminal would act on; the log is shown as plain text.
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+_OPENING = "The session ended before its server was up: "
+
+
+def sentence(ending: Ending | None, request: JobRequest, home: str, log: str = "") -> str:
+    """Say why a session died.
+
+    Parameters
+    ----------
+    ending
+        What Slurm knows; None when it knows nothing.
+    request
+        What was asked for, for limits and names.
+    home
+        The person's home folder.
+    log
+        The end of the session's log; searched for what Apptainer says.
+    """
+    if ending is None:
+        return f"{_OPENING}Slurm does not know its job any more."
+    by_state = {
+        "OUT_OF_MEMORY": _out_of_memory(request),
+        "TIMEOUT": f"its time limit of {units.show_minutes(request.time)} was over.",
+        "DEADLINE": "its deadline was over.",
+        "NODE_FAIL": "its compute node failed. Starting it again usually helps.",
+        "BOOT_FAIL": "its compute node could not be started. Starting it again usually helps.",
+        "PREEMPTED": "a job with a higher priority took its place. Start it again when there is room.",
+        "CANCELLED": "its job was cancelled.",
+        "REVOKED": "its job was moved to another cluster.",
+    }
+    if ending.state in by_state:
+        return _OPENING + by_state[ending.state]
+    return _OPENING + (_by_exit_code(ending, request, home) or _by_log(log) or _plain(ending))
+
+
+def _out_of_memory(request: JobRequest) -> str:
+    limit = f" of {units.show_mebibytes(request.memory)} on each node" if request.memory else ""
+    return f"it used more memory than its limit{limit}. Ask for more, or load less at the start."
+
+
+def _by_exit_code(ending: Ending, request: JobRequest, home: str) -> str | None:
+    material = request.profile.course.material if request.profile.course else ""
+    sentences = {
+        script.EXIT_LOG: f"it could not write to your home folder {home}: it is full, missing or not yours.",
+        script.EXIT_MATERIAL: f"the course material {material} cannot be read. Please tell your instructor.",
+        script.EXIT_COPY: f"the course material could not be copied to {home}/courses; is there room left?",
+        script.EXIT_SCRATCH: "its node has no room for temporary files. Please tell the administrators.",
+        script.EXIT_IMAGE: f"the image {request.image.path} cannot be read. Please tell the administrators.",
+        script.EXIT_APPTAINER: "its node has no Apptainer. Please tell the administrators.",
+        EXIT_NOT_REPORTED: "its server could not be started or could not reach the hub.",
+    }
+    return None if ending.signal else sentences.get(ending.exit_code)
+
+
+def _by_log(log: str) -> str | None:
+    """Return what Apptainer said last, if it did."""
+    found = _FATAL.findall(log)
+    return f"the container could not be started ({found[-1].strip()[:300]})." if found else None
+
+
+def _plain(ending: Ending) -> str:
+    if ending.signal:
+        return f"it was ended by signal {ending.signal}."
+    if ending.state == "COMPLETED" and not ending.exit_code:
+        return "its server stopped by itself."
+    why = f" ({ending.reason})" if ending.reason and ending.reason != "NonZeroExitCode" else ""
+    return f"its server stopped with exit code {ending.exit_code}{why}."
+
+
+def last_lines(log: str, lines: int = LINES) -> str:
+    """Return the last lines of a log as plain text, without what a terminal would act on."""
+    return "\n".join(_ESCAPES.sub("", log).rstrip().splitlines()[-lines:])
+
+
+def as_html(text: str, log: str = "") -> str:
+    """Return a sentence and the end of the log for a page; both escaped."""
+    tail = last_lines(log)
+    block = f'<pre class="text-start small mt-3">{html.escape(tail)}</pre>' if tail else ""
+    return html.escape(text) + block

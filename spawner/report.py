@@ -1,0 +1,98 @@
+"""The job's report to the hub: one port, once, with that server's own token, while it starts.
+
+Importing this module replaces batchspawner's ``POST /hub/api/batchspawner``, which sets any attribute of a
+spawner to what a job sends, by ``POST /hub/api/carme/report``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol, runtime_checkable
+
+import batchspawner.api  # registers its handler when it is imported; after this line it never does again
+from jupyterhub import apihandlers
+from jupyterhub.apihandlers import APIHandler
+from tornado import web
+
+LONGEST_BODY = 200
+HIGHEST_PORT = 65535
+
+
+class HubError(RuntimeError):
+    """The hub must not start like this."""
+
+
+@runtime_checkable
+class Reportable(Protocol):
+    """A spawner whose job reports a port."""
+
+    def owns_token(self, token: str) -> bool:
+        """Say whether this is the token of the session that is starting."""
+
+    def take_port(self, port: int) -> bool:
+        """Take the report; False when none is expected (any more)."""
+
+
+def parse_port(body: bytes) -> int:
+    """Read a report.
+
+    Raises
+    ------
+    ValueError
+        When it is anything but ``{"port": 1..65535}``.
+    """
+    if len(body) > LONGEST_BODY:
+        raise ValueError("The report is too long.")
+    report = json.loads(body)
+    if not isinstance(report, dict) or report.keys() != {"port"}:
+        raise ValueError("A report is an object with the port, nothing else.")
+    port = report["port"]
+    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= HIGHEST_PORT:
+        raise ValueError(f"The port has to be a whole number from 1 to {HIGHEST_PORT}.")
+    return port
+
+
+class ReportHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
+    """``POST /hub/api/carme/report``. The host is not asked for: it is the node Slurm names."""
+
+    async def post(self) -> None:
+        """Take the port of the server whose token this is."""
+        spawner = self._spawner()
+        try:
+            port = parse_port(self.request.body)
+        except ValueError as error:
+            raise web.HTTPError(400, str(error)) from None
+        if not spawner.take_port(port):
+            raise web.HTTPError(409, "No report is expected from this server.")
+        self.set_status(204)
+
+    def _spawner(self) -> Reportable:
+        # A cookie names a person, not a server; only the Authorization header counts.
+        token: str | None = self.get_auth_token()
+        owner: Any = self.current_user if token and getattr(self, "_token_authenticated", False) else None
+        for spawner in list(getattr(owner, "spawners", {}).values()):
+            if token and isinstance(spawner, Reportable) and spawner.owns_token(token):
+                return spawner
+        raise web.HTTPError(403, "Only a session that is starting can report, with its own token.")
+
+
+def disarm_batchspawner() -> None:
+    """Take batchspawner's handler out of the hub's API and put ours in; doing it again changes nothing.
+
+    Raises
+    ------
+    HubError
+        When a route of that name is left, by whatever name its class goes.
+    """
+    wanted = (r"/api/carme/report", ReportHandler)
+    handlers = apihandlers.default_handlers
+    handlers[:] = [entry for entry in handlers if entry[1] is not batchspawner.api.BatchSpawnerAPIHandler]
+    if any("batchspawner" in str(entry[0]) for entry in handlers):
+        raise HubError(
+            "The hub's API still has batchspawner's handler: any user could become the hub's user."
+        )
+    if wanted not in handlers:
+        handlers.append(wanted)
+
+
+disarm_batchspawner()

@@ -1,0 +1,254 @@
+"""Runs inside the job, around the server: finds a port, starts the server, tells the hub when it listens.
+
+Standard library only, so that it works in any image and starts at once. It reaches the container on standard
+input (``python3 - COMMAND ...``), so it is in no mount and no argument. It says only a port: on which node it
+runs, the hub knows from Slurm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+EXIT_NOT_REPORTED = 96
+ATTEMPTS = 5
+INTERVAL = 0.02  # seconds between two looks whether the server listens
+REQUEST_TIMEOUT = 10.0  # seconds for one request to the hub
+PATIENCE = 300.0  # seconds until a hub that does not answer is given up; it may be restarting
+STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL for a server that has to be started again
+CONFLICT = 409
+SERVER_ERROR = 500
+
+
+class NotReportedError(Exception):
+    """The hub refused the report or could not be reached."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follow no redirect: the request carries the server's token."""
+
+    def redirect_request(self, *_args: object, **_more: object) -> None:
+        return None
+
+
+def say(text: str) -> None:
+    """Write one line to the session's log."""
+    print(f"carme: {text}", file=sys.stderr, flush=True)  # noqa: T201 - standard error is the log
+
+
+def free_port() -> int:
+    """Return a port that nothing listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def with_port(url: str, port: int) -> str:
+    """Return a URL with another port; the scheme and the rest stay."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts._replace(netloc=f"[{host}]:{port}" if ":" in host else f"{host}:{port}").geturl()
+
+
+def accepts(host: str, port: int) -> bool:
+    """Say whether somebody accepts connections there."""
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def listeners(port: int) -> set[str]:
+    """Return the inodes of all sockets on this node that listen on a port (``man 5 proc``, /proc/net/tcp)."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError), Path(table).open() as lines:
+            for line in lines:
+                field = line.split()
+                if field[3] == "0A" and int(field[1].rpartition(":")[2], 16) == port:
+                    found.add(field[9])
+    return found
+
+
+def family(ancestor: int) -> set[int]:
+    """Return a process and all its descendants."""
+    parent = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                # The command's name, in parentheses, may hold anything; what follows it does not.
+                parent[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {ancestor}
+    while more := {pid for pid, above in parent.items() if above in found} - found:
+        found |= more
+    return found
+
+
+def sockets(pids: set[int]) -> set[str]:
+    """Return the inodes of the sockets that processes hold."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    link = str(entry.readlink())
+                    if link.startswith("socket:["):
+                        found.add(link[8:-1])
+    return found
+
+
+def wait_until_ours(child: subprocess.Popen[bytes], host: str, port: int) -> bool:
+    """Wait until the server listens, and nobody but the server.
+
+    Another user of the node could take the port between `free_port` and the server's own bind, and would
+    then get what the hub sends to this person's server. So every listening socket on that port has to
+    belong to the child.
+
+    Returns
+    -------
+    bool
+        False when the port belongs to somebody else, or the child ended.
+    """
+    while child.poll() is None:
+        if accepts(host, port):
+            found = listeners(port)
+            if found:
+                return found <= sockets(family(child.pid))
+        time.sleep(INTERVAL)
+    return False
+
+
+def tls_context(environ: dict[str, str]) -> ssl.SSLContext | None:
+    """Return what JupyterHub's internal certificates make of a connection to the hub."""
+    authority = environ.get("JUPYTERHUB_SSL_CLIENT_CA")
+    if not authority:
+        return None
+    context = ssl.create_default_context(cafile=authority)
+    if environ.get("JUPYTERHUB_SSL_CERTFILE"):
+        context.load_cert_chain(environ["JUPYTERHUB_SSL_CERTFILE"], environ.get("JUPYTERHUB_SSL_KEYFILE"))
+    return context
+
+
+def report(child: subprocess.Popen[bytes], environ: dict[str, str], port: int) -> None:
+    """Tell the hub the port, trying again while the hub does not answer.
+
+    Raises
+    ------
+    NotReportedError
+        When the hub says no, or stays silent for `PATIENCE` seconds.
+    """
+    request = urllib.request.Request(  # noqa: S310 - the address is the hub's own
+        environ["JUPYTERHUB_API_URL"].rstrip("/") + "/carme/report",
+        data=json.dumps({"port": port}).encode(),
+        headers={
+            "Authorization": f"token {environ['JUPYTERHUB_API_TOKEN']}",
+            "Content-Type": "application/json",
+        },
+        method="POST",
+    )
+    # No proxy of the environment: the token is for the hub only.
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        _NoRedirect(),
+        urllib.request.HTTPSHandler(context=tls_context(environ)),
+    )
+    end, delay = time.monotonic() + PATIENCE, 0.1
+    while child.poll() is None:
+        try:
+            opener.open(request, timeout=REQUEST_TIMEOUT).close()
+        except urllib.error.HTTPError as error:
+            problem = f"{error.code} {error.reason}"
+            if error.code == CONFLICT:
+                # An earlier try arrived although its answer was lost.
+                return
+            if error.code < SERVER_ERROR:
+                raise NotReportedError(problem) from None
+        except OSError as error:
+            problem = str(error)
+        else:
+            return
+        if time.monotonic() > end:
+            raise NotReportedError(problem)
+        time.sleep(delay)
+        delay = min(2 * delay, 5.0)
+
+
+def pass_signals_on(child: subprocess.Popen[bytes]) -> None:
+    """Give the signals that end this process to the server, and stay to see how it ends."""
+
+    def forward(number: int, _frame: object) -> None:
+        child.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, forward)
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """End a server that must not go on."""
+    child.terminate()
+    try:
+        child.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def exit_code(child: subprocess.Popen[bytes]) -> int:
+    """Wait for the server's end; a signal becomes a number the way shells do it."""
+    code = child.wait()
+    return 128 - code if code < 0 else code
+
+
+def serve(words: list[str], environ: dict[str, str]) -> int:
+    """Run the server, report its port once it listens, and return its exit code.
+
+    Parameters
+    ----------
+    words
+        The server's command.
+    environ
+        With ``JUPYTERHUB_SERVICE_URL``, ``JUPYTERHUB_API_URL`` and ``JUPYTERHUB_API_TOKEN``.
+    """
+    url = environ["JUPYTERHUB_SERVICE_URL"]
+    host = urlsplit(url).hostname or "127.0.0.1"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - connected to, not bound
+    for _ in range(ATTEMPTS):
+        port = free_port()
+        child = subprocess.Popen(
+            words, env=environ | {"JUPYTERHUB_SERVICE_URL": with_port(url, port)}, stdin=subprocess.DEVNULL
+        )
+        pass_signals_on(child)
+        if wait_until_ours(child, host, port):
+            try:
+                report(child, environ, port)
+            except NotReportedError as problem:
+                say(f"the hub did not take the report of port {port}: {problem}")
+                stop(child)
+                return EXIT_NOT_REPORTED
+            return exit_code(child)
+        if child.poll() is not None and not listeners(port):
+            return exit_code(child)
+        say(f"somebody else took port {port}, trying another one")
+        stop(child)
+    say(f"no free port in {ATTEMPTS} attempts")
+    return EXIT_NOT_REPORTED
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(serve(sys.argv[1:], dict(os.environ)))
+    except (KeyError, OSError) as problem:
+        say(f"the server could not be started: {problem}")
+        sys.exit(EXIT_NOT_REPORTED)

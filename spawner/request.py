@@ -1,0 +1,242 @@
+"""What one person asks for, checked against what this person may have. Form, URL and API all end here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from carme_hub.spawner import units
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from carme_hub.spawner.catalog import Catalog, Image, Mount, Profile
+
+FIELDS = {
+    "profile": "Profile",
+    "image": "Image",
+    "gpus": "GPUs per node",
+    "gpu_type": "GPU type",
+    "nodes": "Nodes",
+    "time": "Time limit",
+}
+# Fields of the page that are not part of the request: the forgery token that JupyterHub itself has checked.
+_NOT_OURS = frozenset({"_xsrf"})
+_LONGEST = 200
+_SHOWN = 40
+_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+class RequestError(ValueError):
+    """Something asked for is not on offer.
+
+    Attributes
+    ----------
+    field
+        Name of the option, for example ``gpus``; empty when the whole request is meant.
+    sentence
+        For the person: which field, what was asked, what is allowed.
+    """
+
+    def __init__(self, field: str, sentence: str) -> None:
+        label = f"{FIELDS[field]} ({field}): " if field in FIELDS else ""
+        super().__init__(label + sentence)
+        self.field = field
+        self.sentence = label + sentence
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who asks: name at the hub and hub groups."""
+
+    username: str
+    groups: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One session, as it is going to be submitted: values of the catalogue and checked numbers.
+
+    Attributes
+    ----------
+    gpus, cpus
+        For each node.
+    memory
+        MiB on each node; None leaves it to Slurm's default.
+    time
+        Minutes.
+    mounts
+        What the container shows besides the home folder.
+    """
+
+    profile: Profile
+    image: Image
+    mounts: tuple[Mount, ...]
+    gpus: int
+    gpu_type: str | None
+    nodes: int
+    time: int
+    cpus: int
+    memory: int | None
+
+    @classmethod
+    def parse(cls, options: object, catalog: Catalog, person: Person) -> JobRequest:
+        """Check what came from a form, a URL or the API.
+
+        Parameters
+        ----------
+        options
+            Hostile: has to be a mapping from the names in `FIELDS` to text or whole numbers.
+        catalog
+            Everything the site offers; only what the person's groups may see counts.
+        person
+            Who asks.
+
+        Raises
+        ------
+        RequestError
+            With a sentence that names the field, what was asked and what is allowed.
+        """
+        values = _strict(options)
+        offered = catalog.visible_to(person.groups)
+        profile = _profile(values, offered)
+        name = _choice("image", values, profile.images, profile.images[0])
+        image = offered.images[name]
+        bounds = (profile.min_gpus_per_node, profile.default_gpus_per_node, profile.max_gpus_per_node)
+        gpus = _number("gpus", values, bounds, profile)
+        return cls(
+            profile=profile,
+            image=image,
+            mounts=offered.mounts_of(image),
+            gpus=gpus,
+            gpu_type=_gpu_type(values, profile, gpus),
+            nodes=_number("nodes", values, (1, 1, profile.max_nodes), profile),
+            time=_time(values, profile),
+            cpus=profile.cpus_per_gpu * gpus if profile.cpus_per_gpu else profile.cpus or 1,
+            memory=profile.memory_per_gpu * gpus if profile.memory_per_gpu else profile.memory,
+        )
+
+    def options(self) -> dict[str, str | int]:
+        """Return options that parse to this request again: what is stored as the person's last choice."""
+        chosen: dict[str, str | int] = {
+            "profile": self.profile.name,
+            "image": self.image.name,
+            "gpus": self.gpus,
+        }
+        if self.gpu_type is not None:
+            chosen["gpu_type"] = self.gpu_type
+        return {**chosen, "nodes": self.nodes, "time": self.time}
+
+
+def from_form(form: Mapping[str, Sequence[object]]) -> dict[str, object]:
+    """Unwrap what a form or a query sends: lists of one text. An empty field counts as not filled in.
+
+    Anything else is left as it is, for `JobRequest.parse` to refuse.
+    """
+    unwrapped: dict[str, object] = {}
+    for name, values in form.items():
+        value: object = values[0] if isinstance(values, list) and len(values) == 1 else values
+        if name not in _NOT_OURS and value != "":
+            unwrapped[name] = value
+    return unwrapped
+
+
+def harmless(options: object) -> dict[str, str]:
+    """Return the options that can be shown in a form again, as text, whether they are allowed or not."""
+    if not isinstance(options, Mapping):
+        return {}
+    return {
+        name: str(value)
+        for name, value in options.items()
+        if name in FIELDS
+        and isinstance(value, str | int)
+        and not isinstance(value, bool)
+        and len(str(value)) <= _LONGEST
+    }
+
+
+def _strict(options: object) -> dict[str, str | int]:
+    if not isinstance(options, Mapping):
+        raise RequestError("", "The options of a session have to be an object with names and values.")
+    values: dict[str, str | int] = {}
+    for name, value in options.items():
+        if not isinstance(name, str) or name not in FIELDS:
+            allowed = ", ".join(FIELDS)
+            raise RequestError("", f"There is no option named {_show(name)}; allowed are {allowed}.")
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise RequestError(name, "a text or a whole number is needed.")
+        if isinstance(value, str) and len(value) > _LONGEST:
+            raise RequestError(name, f"at most {_LONGEST} characters are allowed.")
+        values[name] = value
+    return values
+
+
+def _show(value: object) -> str:
+    """Repeat a value in a sentence: short, on one line, without control characters."""
+    if isinstance(value, int):
+        # Python refuses to write out very long integers.
+        return str(value) if abs(value) < 10**_SHOWN else "a number with too many digits"
+    text = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _profile(values: Mapping[str, str | int], offered: Catalog) -> Profile:
+    names = tuple(offered.profiles)
+    if not names:
+        raise RequestError("profile", "this site has no profile that you may use; ask its administrators.")
+    if "profile" not in values and len(names) > 1:
+        raise RequestError("profile", f"please choose one of {', '.join(names)}.")
+    return offered.profiles[_choice("profile", values, names, names[0])]
+
+
+def _choice(field: str, values: Mapping[str, str | int], allowed: Sequence[str], default: str) -> str:
+    value = values.get(field, default)
+    if value not in allowed:
+        raise RequestError(field, f"{_show(value)} asked, but you can have {' or '.join(allowed)}.")
+    return str(value)
+
+
+def _whole(field: str, value: str | int) -> int:
+    if isinstance(value, str):
+        if not _NUMBER.fullmatch(value):
+            raise RequestError(field, f"{_show(value)} asked, but a whole number is needed.")
+        value = int(value)
+    return value
+
+
+def _number(
+    field: str, values: Mapping[str, str | int], bounds: tuple[int, int, int], profile: Profile
+) -> int:
+    least, default, most = bounds
+    number = _whole(field, values.get(field, default))
+    if not least <= number <= most:
+        allowed = f"{least} to {most}" if least < most else f"only {most}"
+        raise RequestError(field, f"{_show(number)} asked, {allowed} allowed in “{profile.title}”.")
+    return number
+
+
+def _gpu_type(values: Mapping[str, str | int], profile: Profile, gpus: int) -> str | None:
+    if not profile.gpu_types:
+        if "gpu_type" in values:
+            raise RequestError(
+                "gpu_type",
+                f"{_show(values['gpu_type'])} asked, but “{profile.title}” has no choice of types.",
+            )
+        return None
+    chosen = _choice("gpu_type", values, profile.gpu_types, profile.gpu_types[0])
+    return chosen if gpus else None
+
+
+def _time(values: Mapping[str, str | int], profile: Profile) -> int:
+    value = values.get("time", profile.default_time)
+    allowed = f"at most {units.show_minutes(profile.max_time)} allowed in “{profile.title}”"
+    try:
+        asked = units.minutes(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise RequestError("time", f"{_show(value)} asked, but {error}; {allowed}.") from None
+    if not 1 <= asked <= profile.max_time:
+        shown = units.show_minutes(asked) if 0 <= asked < 10**9 else _show(asked)
+        raise RequestError("time", f"{shown} asked, {allowed}.")
+    return asked

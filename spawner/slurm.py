@@ -1,0 +1,298 @@
+"""The only module that runs Slurm's commands, and the one door through which something happens as a person.
+
+Reads Slurm 22.05 to 26.05: no ``--json``, whose layout changes with every release, but explicit formats with
+one table of fields for asking and for parsing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import re
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from carme_hub.spawner import answers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_INVALID = "Invalid job id specified"
+_JOB_ID = re.compile(r"([0-9]{1,10})(;[^;\s]*)?")
+# What sbatch and squeue say when the controller, not the request, is the problem.
+_UNAVAILABLE = re.compile(
+    r"unable to contact slurm controller|socket timed out|connection refused|zero bytes|standby mode"
+    r"|munge|authentication|communication|slurmctld .*not respond|resource temporarily unavailable"
+    r"|unable to establish controller machine",
+    re.IGNORECASE,
+)
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+_SECONDS = {"SLURM_TIME_FORMAT": "%s"}
+_NODE_ADDRESS_SECONDS = 300.0
+
+
+class SlurmError(Exception):
+    """Something Slurm could not or would not do; ``str()`` is a sentence for the person."""
+
+
+class SlurmUnavailable(SlurmError):  # noqa: N818 - reads as what it says
+    """Slurm did not answer: nothing is known, trying again later may help."""
+
+
+class SubmitRefused(SlurmError):  # noqa: N818 - reads as what it says
+    """Slurm answered, and does not take the job."""
+
+
+class AccountError(SlurmError):
+    """The person has no usable account on this machine."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """A person's account on this machine, as the name service knows it."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def account_of(username: str, time_out: float = 10.0) -> Account:
+    """Look a person up in the name service, in a thread: it may ask a directory server.
+
+    Raises
+    ------
+    AccountError
+        With a sentence, when there is no such account, it is root, or the service is silent.
+    """
+    try:
+        async with asyncio.timeout(time_out):
+            return await asyncio.to_thread(_account, username)
+    except KeyError:
+        raise AccountError(
+            f"There is no account {username!r} on this cluster; ask its administrators."
+        ) from None
+    except TimeoutError:
+        raise AccountError(
+            f"The account {username!r} could not be looked up within {time_out:.0f} s; please try again."
+        ) from None
+
+
+def _account(username: str) -> Account:
+    entry = pwd.getpwnam(username)
+    if entry.pw_uid == 0:
+        raise AccountError("Sessions cannot be started for the account root.")
+    groups = tuple(os.getgrouplist(username, entry.pw_gid))
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir)
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """One cluster, seen from the hub's machine.
+
+    Attributes
+    ----------
+    folder
+        Where sbatch, squeue and the others are.
+    conf
+        ``SLURM_CONF`` for the commands; empty for Slurm's default.
+    time_out
+        Seconds for one command.
+    """
+
+    folder: str = "/usr/bin"
+    conf: str = ""
+    time_out: float = 20.0
+    _addresses: dict[str, tuple[float, str]] = field(default_factory=dict, compare=False, repr=False)
+
+    async def run(
+        self,
+        words: Sequence[str],
+        *,
+        account: Account | None = None,
+        stdin: str = "",
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        """Run a command, as the hub or as a person.
+
+        A hub that is root becomes the person in the child; one that is not uses a sudo rule for exactly
+        these commands. The child's environment is what is given here and nothing of the hub's.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When the command does not exist or does not end in time (it is killed then).
+        """
+        variables = _ENVIRONMENT | ({"SLURM_CONF": self.conf} if self.conf else {}) | dict(env or {})
+        identity: dict[str, object] = {}
+        words = list(words)
+        program = PurePath(words[0]).name
+        if account is not None:
+            variables |= {"HOME": account.home, "USER": account.name, "LOGNAME": account.name}
+            if os.geteuid() == 0:
+                identity = {"user": account.uid, "group": account.gid, "extra_groups": account.groups}
+            elif os.geteuid() != account.uid:
+                kept = ",".join(sorted(variables))
+                words = ["/usr/bin/sudo", "-n", "-u", account.name, f"--preserve-env={kept}", "--", *words]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *words,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=variables,
+                cwd="/",
+                start_new_session=True,
+                umask=0o022,  # Slurm hands it on to the job; the hub's own may be anything
+                **identity,  # type: ignore[arg-type]
+            )
+        except OSError as error:
+            raise SlurmUnavailable(f"The hub cannot run {program}: {error.strerror}.") from error
+        try:
+            async with asyncio.timeout(self.time_out):
+                out, err = await process.communicate(stdin.encode())
+        except TimeoutError:
+            raise SlurmUnavailable(f"{program} did not answer within {self.time_out:.0f} s.") from None
+        finally:
+            await _end(process)
+        return Completed(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
+
+    async def submit(self, script: str, account: Account, env: Mapping[str, str]) -> int:
+        """Submit a batch script as a person and return the job's number.
+
+        Raises
+        ------
+        SubmitRefused
+            With Slurm's words, when it does not take the job.
+        SlurmUnavailable
+            When the controller does not answer.
+        """
+        done = await self.run([f"{self.folder}/sbatch", "--parsable"], account=account, stdin=script, env=env)
+        words = _words(done.err)
+        if done.code:
+            if _UNAVAILABLE.search(done.err):
+                raise SlurmUnavailable(
+                    f"Slurm does not answer at the moment ({words}). Please try again later."
+                )
+            raise SubmitRefused(f"Slurm did not accept the session: {words}")
+        # Warnings of plugins may stand before the line with the number.
+        match = _JOB_ID.fullmatch(done.out.strip().rpartition("\n")[2].strip())
+        if match is None:
+            raise SlurmUnavailable("sbatch gave no job number; please tell the administrators.")
+        return int(match[1])
+
+    async def cancel(self, job_id: int, account: Account) -> None:
+        """End a job as its owner. A job that has ended already is no error.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When Slurm did not take the order.
+        """
+        done = await self.run([f"{self.folder}/scancel", str(job_id)], account=account)
+        if done.code and not re.search(
+            r"invalid job id|already completed|completing", done.err, re.IGNORECASE
+        ):
+            raise SlurmUnavailable(f"Job {job_id} could not be cancelled: {_words(done.err)}")
+
+    async def queue(self, job_ids: Sequence[int]) -> answers.Picture:
+        """Ask for the state of jobs, all with one squeue.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When there is no complete answer: nothing may be concluded about any job then.
+        """
+        taken_at = time.monotonic()
+        ask = [
+            f"{self.folder}/squeue",
+            "--noheader",
+            "--states=all",
+            f"--format={answers.SEPARATOR.join(answers.QUEUE.values())}",
+        ]
+        done = await self.run([*ask, f"--jobs={','.join(map(str, job_ids))}"], env=_SECONDS)
+        if done.code and _INVALID in done.err:
+            if len(job_ids) == 1:
+                return answers.Picture(taken_at, {})
+            # Whether one or all of several numbers are unknown is not said: look at the whole queue.
+            done = await self.run(ask, env=_SECONDS)
+        if done.code:
+            raise SlurmUnavailable(f"squeue: {_words(done.err)}")
+        wanted = set(job_ids)
+        return answers.Picture(
+            taken_at,
+            {entry.job_id: entry for entry in answers.parse_queue(done.out) if entry.job_id in wanted},
+        )
+
+    async def ending(self, job_id: int) -> answers.Ending | None:
+        """Ask once how a job ended: the controller while it remembers, then accounting.
+
+        The controller is asked first because accounting may be seconds behind. Returns None when neither
+        knows; never raises, because this only makes a sentence better.
+        """
+        with contextlib.suppress(SlurmError):
+            shown = await self.run([f"{self.folder}/scontrol", "--oneliner", "show", "job", str(job_id)])
+            found = answers.parse_job(shown.out) if shown.code == 0 else None
+            if found is not None:
+                return found
+        with contextlib.suppress(SlurmError):
+            words = [
+                "--noheader",
+                "--parsable2",
+                f"--delimiter={answers.SEPARATOR}",
+                f"--format={','.join(answers.ACCOUNTING)}",
+            ]
+            told = await self.run([f"{self.folder}/sacct", f"--jobs={job_id}", *words])
+            return answers.parse_accounting(told.out, job_id) if told.code == 0 else None
+        return None
+
+    async def log_tail(self, path: str, account: Account) -> str:
+        """Return the end of a session's log, read as its owner; empty when there is none."""
+        with contextlib.suppress(SlurmError):
+            done = await self.run(["/usr/bin/tail", "-c", "4000", "--", path], account=account)
+            # The first line may have lost its beginning.
+            return done.out.partition("\n")[2] if len(done.out) >= 4000 else done.out  # noqa: PLR2004 - as above
+        return ""
+
+    async def node_address(self, node: str) -> str:
+        """Return the address of a node as Slurm knows it (NodeAddr); its name when Slurm does not say."""
+        known = self._addresses.get(node)
+        if known is not None and time.monotonic() - known[0] < _NODE_ADDRESS_SECONDS:
+            return known[1]
+        if not answers.NODE.fullmatch(node):
+            raise SlurmUnavailable(f"{node!r} is no name of a node.")
+        done = await self.run([f"{self.folder}/scontrol", "--oneliner", "show", "node", node])
+        match = re.search(r"\sNodeAddr=(\S+)", done.out) if done.code == 0 else None
+        address = match[1] if match else node
+        self._addresses[node] = (time.monotonic(), address)
+        return address
+
+
+def _words(text: str) -> str:
+    """Make one readable line of a command's complaints."""
+    lines = [re.sub(r"^\w+: (error: )?", "", line.strip()) for line in text.splitlines() if line.strip()]
+    return " ".join(dict.fromkeys(lines))[:500] or "no reason given"
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill a command that still runs, with all it started. sudo's child belongs to somebody else."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError, TimeoutError):
+            os.killpg(process.pid, signal.SIGKILL)
+            async with asyncio.timeout(1):
+                await process.wait()

@@ -1,0 +1,164 @@
+import copy
+
+import pytest
+
+from carme_hub.spawner import units
+from carme_hub.spawner.catalog import Catalog, CatalogError
+from tests.unit.conftest import IMAGES, MOUNTS, PROFILES
+
+
+def changed(part, where, **values):
+    site = {
+        "images": copy.deepcopy(IMAGES),
+        "mounts": copy.deepcopy(MOUNTS),
+        "profiles": copy.deepcopy(PROFILES),
+    }
+    site[part][where].update(values)
+    return site
+
+
+def test_a_profile_without_images_offers_all(catalog):
+    assert catalog.profiles["gpu"].images == ("base", "ml")
+
+
+def test_what_follows_from_other_values_is_filled_in(catalog):
+    gpu = catalog.profiles["gpu"]
+    assert (gpu.min_gpus_per_node, gpu.default_gpus_per_node) == (1, 1)
+    assert (gpu.max_time, gpu.default_time, gpu.memory_per_gpu) == (1440, 120, 2048)
+    assert catalog.profiles["ml101"].default_time == 120
+
+
+def test_one_gpu_type_or_several():
+    site = changed("profiles", 0, gpu_type="a100")
+    del site["profiles"][0]["gpu_types"]
+    assert Catalog.load(**site).profiles["gpu"].gpu_types == ("a100",)
+
+
+@pytest.mark.parametrize(
+    ("groups", "profiles", "images"),
+    [
+        ([], [], ["base"]),
+        (["ml101"], ["ml101"], ["base"]),
+        (["researchers"], ["gpu"], ["base", "ml"]),
+        (["researchers", "ml101"], ["gpu", "ml101"], ["base", "ml"]),
+    ],
+)
+def test_groups_decide_what_is_visible(catalog, groups, profiles, images):
+    seen = catalog.visible_to(groups)
+    assert (list(seen.profiles), list(seen.images)) == (profiles, images)
+
+
+def test_a_profile_whose_images_are_all_hidden_is_hidden():
+    site = changed("profiles", 1, images=["ml"])
+    assert not Catalog.load(**site).visible_to(["ml101"]).profiles
+
+
+MISTAKES = [
+    (changed("profiles", 1, max_time="soon"), "CarmeSpawner.profiles[1].max_time: "),
+    (changed("profiles", 1, max_time="0"), "CarmeSpawner.profiles[1].max_time: "),
+    (changed("profiles", 1, memory="4 GB"), "CarmeSpawner.profiles[1].memory: "),
+    (changed("profiles", 1, memory=True), "CarmeSpawner.profiles[1].memory: "),
+    (changed("profiles", 1, cpus="2"), "CarmeSpawner.profiles[1].cpus: "),
+    (changed("profiles", 1, colour="red"), "CarmeSpawner.profiles[1].colour: "),
+    (changed("profiles", 1, name="gpu"), "CarmeSpawner.profiles: two profiles have the name 'gpu'"),
+    (changed("profiles", 1, name="../x"), "CarmeSpawner.profiles[1].name: "),
+    (changed("profiles", 1, name="ml101\n"), "CarmeSpawner.profiles[1].name: "),
+    (changed("profiles", 1, partition="teaching\n#SBATCH --uid=0"), "CarmeSpawner.profiles[1].partition: "),
+    (changed("profiles", 1, partition="--uid=0"), "CarmeSpawner.profiles[1].partition: "),
+    (changed("profiles", 1, images=["no"]), "CarmeSpawner.profiles[1].images: there is no image named 'no'"),
+    (changed("profiles", 1, default_time="3:00:00"), "CarmeSpawner.profiles[1]: default_time is more"),
+    (changed("profiles", 1, cpus_per_gpu=2), "CarmeSpawner.profiles[1]: cpus and cpus_per_gpu"),
+    (
+        changed("profiles", 0, min_gpus_per_node=0),
+        "CarmeSpawner.profiles[0]: cpus_per_gpu and memory_per_gpu need",
+    ),
+    (changed("profiles", 0, min_gpus_per_node=9), "CarmeSpawner.profiles[0]: GPUs per node"),
+    (changed("profiles", 0, gpu_type="a100"), "CarmeSpawner.profiles[0]: gpu_type and gpu_types"),
+    (
+        changed("profiles", 0, gpu_types=["a100", "a100"]),
+        "CarmeSpawner.profiles[0]: gpu_types names a type twice",
+    ),
+    (
+        changed("profiles", 1, course={"material": "rel", "notebook": "x"}),
+        "CarmeSpawner.profiles[1].course.material: ",
+    ),
+    (
+        changed("profiles", 1, course={"material": "/m", "notebook": "../x"}),
+        "CarmeSpawner.profiles[1].course.notebook: ",
+    ),
+    (
+        changed("images", "ml", mounts=["no"]),
+        "CarmeSpawner.images['ml'].mounts: there is no mount named 'no'",
+    ),
+    (changed("images", "ml", apps=["emacs"]), "CarmeSpawner.images['ml'].apps[0]: "),
+    (changed("images", "ml", path="image.sif"), "CarmeSpawner.images['ml'].path: "),
+    (changed("images", "ml", path="/a,b"), "CarmeSpawner.images['ml'].path: "),
+    (changed("mounts", "slurm", source="/a:/etc"), "CarmeSpawner.mounts['slurm'].source: "),
+    (changed("mounts", "slurm", source="/a/../etc"), "CarmeSpawner.mounts['slurm'].source: "),
+    (changed("mounts", "slurm", target="/"), "CarmeSpawner.mounts['slurm'].target: "),
+    (changed("mounts", "slurm", target="/proc/1"), "CarmeSpawner.mounts['slurm'].target: "),
+    (changed("mounts", "slurm", target="/usr"), "CarmeSpawner.mounts['slurm'].target: "),
+    (
+        changed("mounts", "slurm", target="/data"),
+        "CarmeSpawner.images['ml'].mounts: two mounts have the target /data",
+    ),
+    (changed("mounts", "slurm", name="x"), "CarmeSpawner.mounts['slurm'].name: "),
+    ({"images": [], "mounts": {}, "profiles": []}, "CarmeSpawner.images: a dictionary"),
+    ({"images": {}, "mounts": {}, "profiles": {}}, "CarmeSpawner.profiles: a list"),
+    ({"images": {}, "mounts": {}, "profiles": ["gpu"]}, "CarmeSpawner.profiles[0]: a dictionary"),
+    ({"images": {3: {}}, "mounts": {}, "profiles": []}, "CarmeSpawner.images[3].name: "),
+]
+
+
+@pytest.mark.parametrize(("site", "start"), MISTAKES)
+def test_every_mistake_names_its_setting(site, start):
+    with pytest.raises(CatalogError) as error:
+        Catalog.load(**site)
+    assert any(line.startswith(start) for line in str(error.value).splitlines()), str(error.value)
+
+
+def test_all_mistakes_are_told_at_once():
+    site = changed("profiles", 0, max_time="soon")
+    site["profiles"][1]["memory"] = "much"
+    with pytest.raises(CatalogError, match=r"(?s)profiles\[0\].max_time.*profiles\[1\].memory"):
+        Catalog.load(**site)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90", 90),
+        ("90:30", 91),
+        ("1:30:00", 90),
+        ("1:30:01", 91),
+        ("1-0", 1440),
+        ("1-2:30", 1590),
+        ("1-00:00:00", 1440),
+        ("2-12:00:00", 3600),
+    ],
+)
+def test_times_are_read_as_slurm_reads_them(text, expected):
+    assert units.minutes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", " 90", "90\n", "1h", "-5", "1:2:3:4", "1-", "٣", "UNLIMITED", "9" * 50])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(ValueError, match="is needed"):
+        units.minutes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("512", 512), ("512M", 512), ("2G", 2048), ("1T", 1048576), ("1k", 1)]
+)
+def test_memory_is_read_as_slurm_reads_it(text, expected):
+    assert units.mebibytes(text) == expected
+
+
+@pytest.mark.parametrize("amount", [1, 512, 1024, 1536, 2048, 1048576])
+def test_memory_is_written_so_that_it_reads_the_same(amount):
+    assert units.mebibytes(units.show_mebibytes(amount)) == amount
+
+
+@pytest.mark.parametrize("amount", [1, 59, 60, 90, 1439, 1440, 4000])
+def test_times_are_written_so_that_they_read_the_same(amount):
+    assert units.minutes(units.show_minutes(amount)) == amount

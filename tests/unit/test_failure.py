@@ -1,0 +1,78 @@
+import pytest
+
+from carme_hub.spawner import failure, progress, script
+from carme_hub.spawner.answers import Ending, Phase
+from carme_hub.spawner.reporter import EXIT_NOT_REPORTED
+from carme_hub.spawner.watcher import View
+
+FATAL = 'INFO: x\nFATAL:   While checking image: could not open image "/srv/images/base.sif"\nbye\n'
+
+
+@pytest.mark.parametrize(
+    ("ending", "log", "words"),
+    [
+        (Ending("OUT_OF_MEMORY"), "", "more memory than its limit of 2G on each node"),
+        (Ending("TIMEOUT"), "", "time limit of 2:00:00"),
+        (Ending("NODE_FAIL", "NodeDown"), "", "compute node failed"),
+        (Ending("CANCELLED"), "", "was cancelled"),
+        (Ending("PREEMPTED"), "", "higher priority"),
+        (Ending("FAILED", "NonZeroExitCode", script.EXIT_LOG), "", "home folder /home/rosa"),
+        (Ending("FAILED", "", script.EXIT_IMAGE), FATAL, "the image /srv/images/base.sif cannot be read"),
+        (Ending("FAILED", "", script.EXIT_SCRATCH), "", "no room"),
+        (Ending("FAILED", "", script.EXIT_APPTAINER), "", "no Apptainer"),
+        (Ending("FAILED", "", EXIT_NOT_REPORTED), "", "could not reach the hub"),
+        (Ending("FAILED", "NonZeroExitCode", 255), FATAL, "could not open image"),
+        (Ending("FAILED", "NonZeroExitCode", 1), "Traceback", "exit code 1."),
+        (Ending("FAILED", "RaisedSignal:9", 0, 9), "", "signal 9"),
+        (Ending("COMPLETED"), "", "stopped by itself"),
+        (Ending("SOMETHING_NEW", "Odd", 3), "", "exit code 3 (Odd)"),
+        (None, "", "does not know its job"),
+    ],
+)
+def test_every_end_has_its_sentence(ask, ending, log, words):
+    assert words in failure.sentence(ending, ask({}), "/home/rosa", log)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(script.EXIT_MATERIAL, "/srv/courses/ml101"), (script.EXIT_COPY, "/mia/courses")]
+)
+def test_course_material(ask, student, code, words):
+    assert words in failure.sentence(Ending("FAILED", "", code), ask({}, student), "/home/mia")
+
+
+def test_the_log_is_shown_as_plain_text():
+    log = "".join(f"line {number}\n" for number in range(50)) + "\x1b[31m<script>alert(1)</script>\x07\n"
+    page = failure.as_html("a < b", log)
+    assert page.startswith("a &lt; b<pre")
+    assert "&lt;script&gt;" in page
+    assert "\x1b" not in page
+    assert "\x07" not in page
+    assert "line 49" in page
+    assert "line 10" not in page
+    assert "<pre" not in failure.as_html("x", "")
+
+
+@pytest.mark.parametrize(
+    ("job", "view", "reported", "words", "percent"),
+    [
+        ("", None, False, "Handing", 5),
+        ("7", None, False, "Job 7 is in the queue", 20),
+        ("7", View(Phase.PENDING, "PENDING", "Priority"), False, "other jobs are before it", 20),
+        (
+            "7",
+            View(Phase.PENDING, "PENDING", "Resources", start=1_700_000_000),
+            False,
+            "expected to start at",
+            20,
+        ),
+        ("7", View(Phase.PENDING, "PENDING", "ReqNodeNotAvail, Unavail:n1"), False, "not available", 20),
+        ("7", View(Phase.PENDING, "PENDING", "NewReason"), False, "NewReason", 20),
+        ("7", View(Phase.RUNNING, "RUNNING", "", "node1"), False, "runs on node1", 60),
+        ("7", View(Phase.RUNNING, "RUNNING", "", "node1"), True, "listens", 90),
+        ("7", View(Phase.ENDED, "FAILED"), False, "FAILED", 60),
+    ],
+)
+def test_the_waiting_page_says_what_is_waited_for(job, view, reported, words, percent):
+    event = progress.event(job, view, reported=reported)
+    assert words in event["message"]
+    assert event["progress"] == percent

@@ -1,0 +1,237 @@
+"""The reporter with real processes and sockets; only the hub it reports to is a few lines of its own."""
+
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from carme_hub.spawner import reporter
+
+SOURCE = Path(reporter.__file__)
+SCHEME = "http"
+
+# Listens where JUPYTERHUB_SERVICE_URL says, after DELAY seconds; ends on SIGTERM with code 7.
+SERVER = """
+import os, signal, socket, sys, time, urllib.parse
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+time.sleep(float(os.environ.get("DELAY", "0")))
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("", urllib.parse.urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"]).port)); s.listen()
+print("listening", flush=True)
+assert not sys.stdin.read()
+while True: time.sleep(60)
+"""
+
+
+class Hub(http.server.ThreadingHTTPServer):
+    def __init__(self, answers):
+        self.answers, self.reports, self.heard = list(answers), [], threading.Event()
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def url(self):
+        return f"{SCHEME}://127.0.0.1:{self.server_port}/hub/api"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.reports.append((self.path, self.headers["Authorization"], json.loads(body)))
+        answer = self.server.answers.pop(0) if self.server.answers else 204
+        self.send_response(answer)
+        if answer == 302:
+            self.send_header("Location", f"{self.server.url}/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        if answer == 204:
+            self.server.heard.set()
+
+    do_GET = do_POST  # noqa: N815 - the name that http.server looks for
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub():
+    made = []
+
+    def make(*answers):
+        made.append(Hub(answers))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.shutdown()
+        one.server_close()
+
+
+def environment(hub, **more):
+    return {
+        "PATH": os.environ["PATH"],
+        "JUPYTERHUB_API_URL": hub.url,
+        "JUPYTERHUB_API_TOKEN": "secret",
+        "JUPYTERHUB_SERVICE_URL": f"{SCHEME}://:0/user/rosa/",
+        "http_proxy": "127.0.0.1:1",  # must not be used: the token is for the hub only
+    } | more
+
+
+@pytest.fixture
+def run():
+    """Start the reporter as the batch script does: on standard input, isolated from what is installed."""
+    started = []
+
+    def go(hub, *words, **more):
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-", *(words or (sys.executable, "-c", SERVER))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(hub, **more),
+        )
+        process.stdin.write(SOURCE.read_text())
+        process.stdin.close()
+        started.append(process)
+        return process
+
+    yield go
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(20)
+        process.stdout.close()
+        process.stderr.close()
+
+
+def test_the_port_is_reported_once_the_server_listens(hub, run):
+    site = hub()
+    process = run(site, DELAY="0.3")
+    assert site.heard.wait(10)
+    ((path, token, body),) = site.reports
+    assert (path, token) == ("/hub/api/carme/report", "token secret")
+    assert set(body) == {"port"}
+    with socket.create_connection(("127.0.0.1", body["port"]), timeout=5):
+        pass
+    assert process.poll() is None
+
+
+def test_sigterm_reaches_the_server_and_its_exit_code_comes_back(hub, run):
+    site = hub()
+    process = run(site)
+    assert site.heard.wait(10)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 7
+
+
+def test_a_server_that_dies_first_is_not_reported(hub, run):
+    site = hub()
+    assert run(site, sys.executable, "-c", "raise SystemExit(5)").wait(10) == 5
+    assert run(site, "/bin/sh", "-c", "kill -9 $$").wait(10) == 128 + 9
+    assert site.reports == []
+
+
+def test_a_command_that_does_not_exist(hub, run):
+    process = run(hub(), "/no/such/server")
+    assert process.wait(10) == reporter.EXIT_NOT_REPORTED
+    assert "could not be started" in process.stderr.read()
+
+
+def test_a_hub_that_is_restarting_is_asked_again(hub, run):
+    site = hub(503, 500)
+    run(site)
+    assert site.heard.wait(20)
+    assert len(site.reports) == 3
+
+
+@pytest.mark.parametrize("answer", [400, 403, 302])
+def test_a_hub_that_says_no_ends_the_session(hub, run, answer):
+    site = hub(answer)
+    process = run(site)
+    assert process.wait(20) == reporter.EXIT_NOT_REPORTED
+    assert f"did not take the report of port {site.reports[0][2]['port']}: {answer}" in process.stderr.read()
+    assert len(site.reports) == 1, "nothing is sent to where a redirect points"
+
+
+def test_a_report_that_arrived_before_is_enough(hub, run):
+    site = hub(409)
+    process = run(site)
+    while not site.reports:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert process.poll() is None
+
+
+def test_a_port_that_a_stranger_took_is_never_reported(hub, monkeypatch, capsys):
+    """The race: between `free_port` and the server's bind somebody else listens on the port."""
+    site = hub()
+    with socket.socket() as stranger:
+        stranger.bind(("", 0))
+        stranger.listen()
+        taken = stranger.getsockname()[1]
+        ports = iter([taken, reporter.free_port()])
+        monkeypatch.setattr(reporter, "free_port", lambda: next(ports))
+        monkeypatch.setattr(reporter, "pass_signals_on", lambda _child: None)
+        server = "import signal; signal.alarm(3)\n" + SERVER
+        assert reporter.serve([sys.executable, "-c", server], environment(site)) == 128 + signal.SIGALRM
+    assert f"somebody else took port {taken}" in capsys.readouterr().err
+    assert [body["port"] for _, _, body in site.reports] != [taken]
+    assert len(site.reports) == 1
+
+
+def test_a_stranger_in_the_other_address_family_is_noticed():
+    with socket.socket() as ours, socket.socket(socket.AF_INET6) as stranger:
+        ours.bind(("", 0))
+        ours.listen()
+        stranger.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        stranger.bind(("::", ours.getsockname()[1]))
+        stranger.listen()
+        assert len(reporter.listeners(ours.getsockname()[1])) == 2
+
+
+def test_sockets_of_grandchildren_are_ours():
+    inner = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SERVER!r}])"
+    port = reporter.free_port()
+    child = subprocess.Popen(
+        [sys.executable, "-c", inner],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env={"JUPYTERHUB_SERVICE_URL": f"{SCHEME}://:{port}/"},
+        start_new_session=True,
+    )
+    try:
+        assert reporter.wait_until_ours(child, "127.0.0.1", port)
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (f"{SCHEME}://:0/user/a/", f"{SCHEME}://:81/user/a/"),
+        (f"{SCHEME}s://0.0.0.0:0/", f"{SCHEME}s://0.0.0.0:81/"),
+        (f"{SCHEME}://[::]:0/a", f"{SCHEME}://[::]:81/a"),
+    ],
+)
+def test_only_the_port_of_the_address_changes(url, expected):
+    assert reporter.with_port(url, 81) == expected
+
+
+def test_it_needs_nothing_but_the_standard_library():
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-X", "importtime", "-c", SOURCE.read_text().replace("__main__", "no")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "site-packages" not in done.stderr

@@ -1,0 +1,148 @@
+import dataclasses
+import json
+
+import pytest
+
+from carme_hub.spawner.form import SpawnForm
+from carme_hub.spawner.request import JobRequest, Person, RequestError, from_form, harmless
+
+
+def test_everything_asked_for(ask):
+    request = ask(
+        {"profile": "gpu", "image": "ml", "gpus": "3", "gpu_type": "h100", "nodes": 2, "time": "1:00:00"}
+    )
+    assert (request.gpus, request.gpu_type, request.nodes, request.time) == (3, "h100", 2, 60)
+    assert (request.cpus, request.memory) == (6, 6144)
+    assert [mount.target for mount in request.mounts] == ["/data", "/etc/slurm", "/run/munge"]
+
+
+def test_the_only_profile_and_its_defaults(ask):
+    request = ask({})
+    assert (request.profile.name, request.image.name, request.gpus, request.gpu_type) == (
+        "gpu",
+        "base",
+        1,
+        "a100",
+    )
+    assert (request.nodes, request.time) == (1, 120)
+
+
+def test_a_choice_between_profiles_has_to_be_made(ask):
+    with pytest.raises(RequestError, match=r"\(profile\).*gpu, ml101"):
+        ask({}, Person("both", frozenset({"researchers", "ml101"})))
+
+
+def test_a_person_without_any_profile(ask):
+    with pytest.raises(RequestError, match="no profile that you may use"):
+        ask({}, Person("nobody"))
+
+
+def test_options_parse_to_the_same_request(ask):
+    request = ask({"image": "ml", "gpus": 2, "gpu_type": "h100", "nodes": 2, "time": "90"})
+    assert ask(json.loads(json.dumps(request.options()))) == request
+
+
+def test_a_request_cannot_be_changed(ask):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ask({}).gpus = 8
+
+
+HOSTILE = [
+    (None, ""),
+    ([], ""),
+    (["gpu"], ""),
+    ("gpu", ""),
+    (7, ""),
+    ({"partition": "cpu\n#SBATCH --wrap=id"}, "'partition"),
+    ({"prologue": "id"}, "prologue"),
+    ({"cmd": ["id"]}, "cmd"),
+    ({"exec_prefix": "id"}, "exec_prefix"),
+    ({"__class__": "x"}, "__class__"),
+    ({"a\n#SBATCH": 1}, r"'a\n#SBATCH'"),
+    ({1: 1}, "no option named 1"),
+    ({"profile": ["gpu"]}, "(profile)"),
+    ({"profile": None}, "(profile)"),
+    ({"profile": {"name": "gpu"}}, "(profile)"),
+    ({"profile": "ml101"}, "(profile)"),  # another group's
+    ({"profile": "gpu\n"}, "(profile)"),
+    ({"profile": "x" * 10_000}, "(profile)"),
+    ({"image": "../../etc/passwd"}, "(image)"),
+    ({"image": "BASE"}, "(image)"),
+    ({"image": 0}, "(image)"),
+    ({"gpus": True}, "(gpus)"),
+    ({"gpus": 1.0}, "(gpus)"),
+    ({"gpus": 5}, "(gpus): 5 asked, 1 to 4 allowed"),
+    ({"gpus": 0}, "(gpus): 0 asked"),
+    ({"gpus": -1}, "(gpus): -1 asked"),
+    ({"gpus": 10**5000}, "(gpus)"),
+    ({"gpus": "2\n"}, "(gpus)"),
+    ({"gpus": " 2"}, "(gpus)"),
+    ({"gpus": "+2"}, "(gpus)"),
+    ({"gpus": "0x2"}, "(gpus)"),
+    ({"gpus": "1_0"}, "(gpus)"),
+    ({"gpus": "\uff12"}, "(gpus)"),
+    ({"gpus": "²"}, "(gpus)"),
+    ({"gpus": ""}, "(gpus)"),
+    ({"gpus": "9" * 100}, "(gpus)"),
+    ({"gpu_type": "mi300"}, "(gpu_type): 'mi300' asked"),
+    ({"gpu_type": "a100:8"}, "(gpu_type)"),
+    ({"nodes": 3}, "(nodes): 3 asked, 1 to 2 allowed"),
+    ({"nodes": "1-2"}, "(nodes)"),
+    ({"nodes": float("inf")}, "(nodes)"),
+    ({"time": "1-00:01:00"}, "(time): 1-00:01:00 asked, at most 1-00:00:00 allowed"),
+    ({"time": "UNLIMITED"}, "(time)"),
+    ({"time": 0}, "(time)"),
+    ({"time": -5}, "(time)"),
+    ({"time": "1:00:00\n#SBATCH --uid=0"}, "(time)"),
+    ({"time": 10**30}, "(time)"),
+]
+
+
+@pytest.mark.parametrize(("options", "named"), HOSTILE)
+def test_hostile_options_get_a_sentence_that_names_the_field(catalog, researcher, options, named):
+    with pytest.raises(RequestError) as error:
+        JobRequest.parse(options, catalog, researcher)
+    assert named in error.value.sentence
+    assert "\n" not in error.value.sentence
+    assert len(error.value.sentence) < 300
+
+
+def test_an_image_of_another_group(catalog):
+    both = Person("mia", frozenset({"ml101"}))
+    with pytest.raises(RequestError, match=r"\(image\): 'ml' asked, but you can have base"):
+        JobRequest.parse({"profile": "ml101", "image": "ml"}, catalog, both)
+
+
+def test_gpus_where_there_are_none(ask, student):
+    with pytest.raises(RequestError, match=r"\(gpus\): 1 asked, only 0 allowed"):
+        ask({"gpus": 1}, student)
+    with pytest.raises(RequestError, match=r"\(gpu_type\)"):
+        ask({"gpu_type": "a100"}, student)
+    assert ask({"gpus": 0}, student).gpu_type is None
+
+
+def test_a_form_is_unwrapped():
+    form = {"_xsrf": ["x"], "gpus": ["2"], "nodes": [""], "image": ["a", "b"], "evil_file": [object()]}
+    options = from_form(form)
+    assert options["gpus"] == "2"
+    assert options["image"] == ["a", "b"]
+    assert set(options) == {"gpus", "image", "evil_file"}
+
+
+@pytest.mark.parametrize(
+    "options", [None, 5, [], "x", {"gpus": [1]}, {"evil": "x"}, {"gpus": True}, {"time": "x" * 999}]
+)
+def test_what_cannot_be_shown_again_is_left_out(options):
+    assert harmless(options) == {}
+
+
+def test_the_form_shows_what_was_asked_for_in_its_profile_only(catalog):
+    form = SpawnForm.build(
+        catalog.visible_to(["researchers", "ml101"]), {"profile": "gpu", "gpus": "9", "time": "90"}
+    )
+    (gpu,), (course,) = form.profiles, form.courses
+    assert gpu.open
+    assert (gpu.values["gpus"], gpu.values["time"], gpu.max_time) == ("9", "1:30:00", "1-00:00:00")
+    assert not course.open
+    assert course.values["gpus"] == "0"
+    assert course.resources == ["1 core", "1G memory"]

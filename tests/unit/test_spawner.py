@@ -1,0 +1,391 @@
+"""CarmeSpawner's steps, with a scripted Slurm; sessions on a real one are tests/integration's."""
+
+import asyncio
+import hashlib
+import logging
+import time
+from types import SimpleNamespace
+
+import pytest
+from jupyterhub.spawner import Spawner
+from traitlets import TraitError
+from traitlets.config import Config
+
+from carme_hub.spawner import spawner as module
+from carme_hub.spawner import watcher as watching
+from carme_hub.spawner.answers import Ending, Picture, QueueEntry
+from carme_hub.spawner.offer import NotStartedYet, SessionError
+from carme_hub.spawner.slurm import Account, SlurmUnavailable, SubmitRefused
+from carme_hub.spawner.spawner import CarmeSpawner, check_config
+from carme_hub.spawner.watcher import Watcher
+from tests.unit.conftest import IMAGES, MOUNTS, PROFILES
+
+SCHEME = "http"
+TOKEN = "a-very-secret-token"
+
+
+class ScriptedSlurm:
+    """A real cluster is used in the integration tests; here steps fail and wait when the test says so."""
+
+    def __init__(self):
+        self.submitted, self.cancelled, self.jobs = [], [], {}
+        self.error, self.gate, self.end, self.cancel_errors = None, None, None, 0
+
+    async def submit(self, script, account, env):
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error:
+            raise self.error
+        self.submitted.append((script, account, env))
+        self.jobs[7] = QueueEntry(7, "PENDING", "Resources")
+        return 7
+
+    async def cancel(self, job_id, _account):
+        if self.cancel_errors:
+            self.cancel_errors -= 1
+            raise SlurmUnavailable("Unable to contact slurm controller")
+        self.cancelled.append(job_id)
+        self.jobs[job_id] = QueueEntry(job_id, "CANCELLED")
+
+    async def queue(self, job_ids):
+        return Picture(time.monotonic(), {job: self.jobs[job] for job in job_ids if job in self.jobs})
+
+    async def ending(self, _job_id):
+        return self.end
+
+    async def log_tail(self, _path, _account):
+        return "<last words>\n"
+
+    async def node_address(self, node):
+        return f"{node}.example.org"
+
+
+@pytest.fixture
+def slurm():
+    return ScriptedSlurm()
+
+
+@pytest.fixture
+async def make(slurm, monkeypatch):
+    watcher = Watcher(slurm)
+    monkeypatch.setattr(watching, "SHORT", 0.01)
+    monkeypatch.setattr(watching, "PATIENT", 0.02)
+    monkeypatch.setattr(CarmeSpawner, "slurm", slurm)
+    monkeypatch.setattr(CarmeSpawner, "watcher", watcher)
+
+    async def account(name):
+        return Account(name, 1000, 1000, (1000,), f"/srv/home/{name}")
+
+    monkeypatch.setattr(module, "account_of", account)
+
+    def new(name="rosa", groups=("researchers",), **traits):
+        user = SimpleNamespace(
+            name=name,
+            url=f"/user/{name}/",
+            escaped_name=name,
+            groups=[SimpleNamespace(name=group) for group in groups],
+        )
+        hub = SimpleNamespace(public_host="", api_url=f"{SCHEME}://hub:8081/hub/api", base_url="/hub/")
+        settings = {"images": IMAGES, "mounts": MOUNTS, "profiles": PROFILES} | traits
+        made = CarmeSpawner(user=user, hub=hub, **settings)
+        user.spawner = made
+        made.api_token = TOKEN
+        return made
+
+    yield new
+    for job in list(watcher._jobs):
+        watcher.forget(job)
+    if watcher._task is not None:
+        await asyncio.wait_for(watcher._task, 5)
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - any condition, not only ours
+            await asyncio.sleep(0.01)
+
+
+async def refusal(awaitable):
+    with pytest.raises(SessionError) as error:
+        await asyncio.wait_for(awaitable, 5)
+    return error.value
+
+
+# --- options ---
+
+
+def test_a_form_becomes_clean_options(make):
+    chosen = make().run_options_from_form(
+        {"_xsrf": ["x"], "profile": ["gpu"], "gpus": ["2"], "time": ["1:00:00"]}
+    )
+    assert chosen == {
+        "profile": "gpu",
+        "image": "base",
+        "gpus": 2,
+        "gpu_type": "a100",
+        "nodes": 1,
+        "time": 60,
+    }
+
+
+def test_a_wrong_form_is_a_400_and_is_shown_again_with_what_was_typed(make):
+    one = make()
+    with pytest.raises(SessionError) as error:
+        one.run_options_from_form({"profile": ["gpu"], "gpus": ["9"]})
+    assert error.value.status_code == 400
+    assert "gpus" in error.value.jupyterhub_message
+    assert one.form().profiles[0].values["gpus"] == "9"
+    assert one.form().profiles[0].values["gpus"] == "1", "only once"
+
+
+async def test_a_link_never_starts_a_job(make, slurm):
+    one = make()
+    with pytest.raises(NotStartedYet) as error:
+        one.options_from_query({"profile": ["gpu"], "gpus": ["3"]})
+    assert "press Start" in error.value.jupyterhub_message
+    form = await one.get_options_form()
+    assert form.profiles[0].values["gpus"] == "3"
+    with pytest.raises(SessionError):
+        one.options_from_query({"partition": ["x"]})
+    assert not slurm.submitted
+
+
+@pytest.mark.parametrize(
+    "options", [{"prologue": "id"}, {"gpus": True}, {"gpus": [1]}, {"profile": {"a": 1}}, {"__class__": 1}]
+)
+async def test_whatever_the_api_stored_is_checked_before_anything_is_submitted(make, slurm, options):
+    one = make()
+    one.user_options = options
+    await one._run_apply_user_options(options)
+    error = await refusal(one.start())
+    assert error.status_code == 400
+    assert not slurm.submitted
+    assert await one.poll() == 0
+
+
+def test_nothing_a_person_asks_for_is_kept_in_the_spawner(make):
+    one = make()
+    one.run_options_from_form({"profile": ["gpu"]})  # fills in defaults
+    before = dict(one._trait_values)
+    one.run_options_from_form({"profile": ["gpu"], "gpus": ["2"]})
+    assert dict(one._trait_values) == before
+
+
+# --- a start ---
+
+
+async def listen(one, slurm, port=40000, node="node1"):
+    """Do what the job does: run, and report."""
+    await until(lambda: slurm.submitted)
+    slurm.jobs[7] = QueueEntry(7, "RUNNING", "", node)
+    assert one.owns_token(TOKEN)
+    assert one.take_port(port)
+
+
+async def test_a_start_returns_where_the_server_listens(make, slurm):
+    one = make()
+    one.user_options = {"gpus": 2}
+    start = asyncio.ensure_future(one.start())
+    await listen(one, slurm)
+    assert await asyncio.wait_for(start, 5) == ("node1.example.org", 40000)
+    assert await one.poll() is None
+    script, account, variables = slurm.submitted[0]
+    assert account.name == "rosa"
+    assert TOKEN not in script
+    assert "#SBATCH --gres=gpu:a100:2" in script
+    assert variables["APPTAINERENV_JUPYTERHUB_API_TOKEN"] == TOKEN
+    assert variables["APPTAINERENV_JUPYTERHUB_DEFAULT_URL"] == "/lab"
+    assert not [name for name in variables if not name.startswith("APPTAINERENV_")]
+    assert not one.take_port(40001), "one report"
+
+
+async def test_a_course_opens_its_notebook(make, slurm):
+    one = make("mia", ("ml101",))
+    start = asyncio.ensure_future(one.start())
+    await listen(one, slurm)
+    await asyncio.wait_for(start, 5)
+    variables = slurm.submitted[0][2]
+    assert variables["APPTAINERENV_JUPYTERHUB_DEFAULT_URL"] == "/lab/tree/courses/ml101/week1/intro.ipynb"
+
+
+async def test_no_log_at_any_level_has_the_token(make, slurm, caplog):
+    one = make()
+    with caplog.at_level(logging.DEBUG):
+        start = asyncio.ensure_future(one.start())
+        await listen(one, slurm)
+        await asyncio.wait_for(start, 5)
+    assert TOKEN not in caplog.text
+    assert "APPTAINERENV" not in caplog.text
+
+
+async def test_state_is_there_as_soon_as_the_job_is(make, slurm):
+    one = make()
+    saved = []
+    one._save_state = lambda: saved.append(one.get_state())
+    start = asyncio.ensure_future(one.start())
+    await until(lambda: saved)
+    assert saved[0]["job_id"] == "7"
+    assert saved[0]["token_sha256"] == hashlib.sha256(TOKEN.encode()).hexdigest()
+    assert TOKEN not in str(saved)
+    await listen(one, slurm)
+    await asyncio.wait_for(start, 5)
+    assert (saved[-1]["port"], one.get_state()["node"]) == (40000, "node1")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (SubmitRefused("Slurm did not accept the session: Invalid account"), 400),
+        (SlurmUnavailable("no answer"), 503),
+    ],
+)
+async def test_slurms_words_reach_the_person(make, slurm, error, status):
+    slurm.error = error
+    told = await refusal(make().start())
+    assert (told.status_code, told.jupyterhub_message) == (status, str(error))
+
+
+async def test_a_job_that_dies_says_why_with_its_last_words(make, slurm):
+    slurm.end = Ending("OUT_OF_MEMORY")
+    start = asyncio.ensure_future(make().start())
+    await until(lambda: slurm.submitted)
+    slurm.jobs[7] = QueueEntry(7, "OUT_OF_MEMORY")
+    told = await refusal(start)
+    assert "limit of 2G" in told.jupyterhub_message
+    assert "&lt;last words&gt;" in told.jupyterhub_html_message
+
+
+async def test_a_server_that_never_listens(make, slurm):
+    one = make(server_start_timeout=1)
+    start = asyncio.ensure_future(one.start())
+    await until(lambda: slurm.submitted)
+    slurm.jobs[7] = QueueEntry(7, "RUNNING", "", "node1")
+    told = await refusal(start)
+    assert "did not listen within 1 s" in told.jupyterhub_message
+
+
+async def test_a_start_that_is_given_up_during_sbatch_is_still_cancelled(make, slurm):
+    one, slurm.gate = make(), asyncio.Event()
+    start = asyncio.ensure_future(one.start())
+    await until(lambda: one._submission is not None)
+    start.cancel()
+    await asyncio.gather(start, return_exceptions=True)
+    assert await one.poll() is None
+    asyncio.get_running_loop().call_later(0.05, slurm.gate.set)
+    await asyncio.wait_for(one.stop(), 5)
+    assert slurm.cancelled == [7]
+
+
+async def test_stop_tries_again_while_slurm_is_silent_and_waits_for_the_end(make, slurm):
+    one, slurm.cancel_errors = make(), 1
+    start = asyncio.ensure_future(one.start())
+    await listen(one, slurm)
+    await asyncio.wait_for(start, 5)
+    await asyncio.wait_for(one.stop(), 5)
+    assert slurm.cancelled == [7]
+    assert await one.poll() is not None
+    one.clear_state()
+    assert one.get_state() == {}
+    assert not one.owns_token(TOKEN)
+
+
+async def test_no_report_is_taken_after_the_stop(make, slurm):
+    one = make()
+    start = asyncio.ensure_future(one.start())
+    await until(lambda: slurm.submitted)
+    one._stop_pending = True
+    assert not one.take_port(40000)
+    start.cancel()
+    await asyncio.gather(start, return_exceptions=True)
+
+
+async def test_several_people_watch_the_same_start(make, slurm):
+    one = make()
+
+    async def watch():
+        said = []
+        async for event in one.progress():
+            said.append(event["message"])
+            if event["progress"] == 90:
+                break
+        return said
+
+    pages = [asyncio.ensure_future(watch()) for _ in range(3)]
+    start = asyncio.ensure_future(one.start())
+    await until(lambda: one.watcher.view(7))
+    slurm.jobs[7] = QueueEntry(7, "RUNNING", "", "node1")
+    await until(lambda: one.watcher.view(7).node)
+    await asyncio.sleep(0.2)
+    one.take_port(40000)
+    await asyncio.wait_for(start, 5)
+    for said in await asyncio.wait_for(asyncio.gather(*pages), 5):
+        assert said[0] == "Handing the session to Slurm"
+        assert any("runs on node1" in message for message in said)
+
+
+# --- a hub that comes back ---
+
+
+async def test_a_pending_job_is_waited_for_after_a_restart(make, slurm):
+    state = {"job_id": "7", "token_sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "port": 0, "node": ""}
+    slurm.jobs[7] = QueueEntry(7, "PENDING", "Resources")
+    one = make()
+    one.api_token = ""
+    one.load_state(state)
+    assert await one.poll() is None
+    one._server = SimpleNamespace(base_url="/user/rosa/", url="old", orm_server=None)
+    url = asyncio.ensure_future(one.get_url())
+    await asyncio.sleep(0.05)
+    slurm.jobs[7] = QueueEntry(7, "RUNNING", "", "node2")
+    assert one.owns_token(TOKEN)
+    assert one.take_port(40000)
+    assert await asyncio.wait_for(url, 5) == f"{SCHEME}://node2.example.org:40000/user/rosa/"
+
+
+async def test_a_job_that_ended_meanwhile(make, slurm):
+    one = make()
+    one.load_state({"job_id": "7", "port": 40000, "node": "node1"})
+    slurm.end = Ending("FAILED", "", 3)
+    assert await asyncio.wait_for(one.poll(), 5) == 3
+
+
+# --- what is inherited ---
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["run_command", "submit_batch_script", "query_job_status", "cancel_batch_job", "_get_batch_script"],
+)
+async def test_nothing_of_batchspawners_shell_is_left(make, name):
+    with pytest.raises(NotImplementedError):
+        await getattr(make(), name)("id")
+
+
+def test_the_environment_is_jupyterhubs_and_the_sites(make, monkeypatch):
+    monkeypatch.setenv("JUPYTERHUB_SINGLEUSER_APP", "x")
+    one = make(environment={"SITE": "yes", "NUMBER": 3})
+    assert set(one.get_env()) - set(Spawner.get_env(one)) == {"SHELL", "LANG", "JUPYTERHUB_DEFAULT_URL"}
+    assert "JUPYTERHUB_SINGLEUSER_APP" not in one.get_env()
+    assert one.get_env()["SITE"] == "yes"
+
+
+# --- configuration ---
+
+
+def test_a_configuration_is_checked_as_a_whole():
+    config = Config()
+    config.CarmeSpawner.images, config.CarmeSpawner.mounts = IMAGES, MOUNTS
+    config.CarmeSpawner.profiles = PROFILES
+    assert list(check_config(config).profiles) == ["gpu", "ml101"]
+    config.CarmeSpawner.profiles = [{**PROFILES[0], "max_time": "soon"}]
+    with pytest.raises(ValueError, match=r"CarmeSpawner\.profiles\[0\]\.max_time: "):
+        check_config(config)
+    config.CarmeSpawner.profiles = "gpu"
+    with pytest.raises(TraitError, match="profiles"):
+        check_config(config)
+
+
+def test_every_setting_of_ours_has_a_help_text():
+    ours = {name for name in CarmeSpawner.class_traits(config=True) if name not in Spawner.class_traits()}
+    for name in ours - set(CarmeSpawner.__mro__[2].class_traits()):
+        assert len(CarmeSpawner.class_traits()[name].help) > 20, name

@@ -1,0 +1,149 @@
+"""batchspawner's route is gone, and ours takes one port from the right token at the right time."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from tornado import web
+
+from carme_hub.spawner import report
+
+UPSTREAM = "import batchspawner"
+OURS = "import carme_hub.spawner.report"
+ROUTES = """
+from jupyterhub.apihandlers import default_handlers
+print([h[0] for h in default_handlers if 'batch' in h[0] or 'carme' in h[0]])
+"""
+
+
+def routes(*lines):
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join([*lines, ROUTES])], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_upstream_registers_the_route():
+    assert routes(UPSTREAM) == "['/api/batchspawner']"
+
+
+@pytest.mark.parametrize(
+    "order", [(OURS,), (UPSTREAM, OURS), (OURS, UPSTREAM), (OURS, "import batchspawner.api", OURS)]
+)
+def test_ours_removes_it_in_any_order(order):
+    assert routes(*order) == "['/api/carme/report']"
+
+
+def test_the_spawners_module_alone_is_enough():
+    assert routes("import carme_hub.spawner.spawner") == "['/api/carme/report']"
+
+
+def test_a_second_route_of_that_name_stops_the_hub(monkeypatch):
+    handlers = [(r"/api/batchspawner", web.RequestHandler)]
+    monkeypatch.setattr(report.apihandlers, "default_handlers", handlers)
+    with pytest.raises(report.HubError, match="batchspawner"):
+        report.disarm_batchspawner()
+
+
+def test_a_port_is_read():
+    assert report.parse_port(b'{"port": 40000}') == 40000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"8888",
+        b"{}",
+        b'{"port": 0}',
+        b'{"port": 65536}',
+        b'{"port": -1}',
+        b'{"port": true}',
+        b'{"port": "8888"}',
+        b'{"port": 8888.0}',
+        b'{"port": null}',
+        b'{"port": 8888, "ip": "10.0.0.1"}',
+        b'{"port": 8888, "exec_prefix": "id"}',
+        b'{"exec_prefix": "id"}',
+        b"\xff\xfe",
+        b'{"port": 8888' + b" " * 300 + b"}",
+    ],
+)
+def test_anything_but_one_port_is_refused(body):
+    with pytest.raises(ValueError, match=r"."):
+        report.parse_port(body)
+
+
+class Session:
+    def __init__(self, token, taken=False):
+        self.token, self.port = token, 1 if taken else 0
+
+    def owns_token(self, token):
+        return token == self.token
+
+    def take_port(self, port):
+        if self.port:
+            return False
+        self.port = port
+        return True
+
+
+class Owner:
+    def __init__(self, *sessions):
+        self.spawners = dict(enumerate(sessions))
+
+
+class Call(report.ReportHandler):
+    """The handler without a web server: what JupyterHub has found out about the request is given."""
+
+    def __init__(self, owner, header, *, by_token=True, body=b'{"port": 40000}'):
+        self._jupyterhub_user, self._header, self._token_authenticated = owner, header, by_token
+        self.request = type("Request", (), {"body": body})
+        self.status = None
+
+    def get_auth_token(self):
+        return self._header
+
+    def set_status(self, status):
+        self.status = status
+
+
+async def refused(call):
+    with pytest.raises(web.HTTPError) as error:
+        await call.post()
+    return error.value.status_code
+
+
+async def test_the_sessions_own_token_reports_once():
+    session, other = Session("t1"), Session("t2")
+    call = Call(Owner(other, session), "t1")
+    await call.post()
+    assert (call.status, session.port, other.port) == (204, 40000, 0)
+    assert await refused(Call(Owner(other, session), "t1", body=b'{"port": 1}')) == 409
+    assert session.port == 40000
+
+
+@pytest.mark.parametrize(
+    ("header", "by_token"),
+    [("another token of the same person", True), (None, False), ("t1", False), (None, True), ("", True)],
+)
+async def test_other_tokens_and_cookies_report_nothing(header, by_token):
+    session = Session("t1")
+    assert await refused(Call(Owner(session), header, by_token=by_token)) == 403
+    assert session.port == 0
+
+
+async def test_a_service_and_a_stranger_report_nothing():
+    assert await refused(Call(object(), "t1")) == 403
+    assert await refused(Call(None, "t1")) == 403
+    assert await refused(Call(Owner(Session("t1")), "t2")) == 403
+
+
+async def test_a_bad_body_is_a_400():
+    assert (
+        await refused(Call(Owner(Session("t1")), "t1", body=json.dumps({"port": 8888, "ip": "x"}).encode()))
+        == 400
+    )

@@ -1,0 +1,193 @@
+"""The watcher with a scripted Slurm: a real one is not slow, silent or forgetful at the right moment."""
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+from carme_hub.spawner import watcher as module
+from carme_hub.spawner.answers import PHASES, Ending, Phase, Picture, QueueEntry
+from carme_hub.spawner.slurm import SlurmUnavailable
+from carme_hub.spawner.watcher import Watcher
+
+
+class ScriptedSlurm:
+    def __init__(self):
+        self.states = {}
+        self.asked = []
+        self.endings = {}
+        self.endings_asked = []
+        self.failing = False
+        self.gate = None
+        self.late = 0.0
+
+    async def queue(self, job_ids):
+        self.asked.append(sorted(job_ids))
+        taken_at = time.monotonic() - self.late
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failing:
+            raise SlurmUnavailable("Unable to contact slurm controller")
+        await asyncio.sleep(0)
+        entries = {
+            job: QueueEntry(job, *(state if isinstance(state, tuple) else (state,)))
+            for job, state in self.states.items()
+        }
+        return Picture(taken_at, entries)
+
+    async def ending(self, job_id):
+        self.endings_asked.append(job_id)
+        return self.endings.get(job_id)
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    monkeypatch.setattr(module, "SHORT", 0.01)
+    monkeypatch.setattr(module, "LONG", 0.05)
+    monkeypatch.setattr(module, "PATIENT", 0.02)
+
+
+@pytest.fixture
+def slurm():
+    return ScriptedSlurm()
+
+
+@pytest.fixture
+async def watcher(slurm):
+    made = Watcher(slurm)
+    yield made
+    for job in list(made._jobs):
+        made.forget(job)
+    if made._task is not None:
+        await asyncio.wait_for(made._task, 5)
+
+
+async def soon(awaitable):
+    return await asyncio.wait_for(awaitable, 5)
+
+
+async def asked_times(slurm, times):
+    async with asyncio.timeout(5):
+        while len(slurm.asked) < times:  # noqa: ASYNC110 - the scripted Slurm has no event
+            await asyncio.sleep(0.01)
+
+
+async def test_one_question_for_all_jobs(slurm, watcher):
+    slurm.states = dict.fromkeys(range(1, 101), "RUNNING")
+    for job in slurm.states:
+        watcher.watch(job)
+    await soon(asyncio.gather(*(watcher.changed(job, None) for job in slurm.states)))
+    assert slurm.asked[0] == list(range(1, 101))
+    assert len(slurm.asked) == 1
+
+
+async def test_nothing_is_asked_when_nothing_is_watched(slurm, watcher):
+    slurm.states = {1: "RUNNING"}
+    watcher.watch(1)
+    await soon(watcher.changed(1, None))
+    watcher.forget(1)
+    await soon(watcher._task)
+    asked = len(slurm.asked)
+    await asyncio.sleep(0.1)
+    assert len(slurm.asked) == asked
+    watcher.watch(1)
+    assert (await soon(watcher.changed(1, None))).phase is Phase.RUNNING
+
+
+async def test_all_who_wait_are_woken(slurm, watcher):
+    slurm.states = {1: ("PENDING", "Resources")}
+    watcher.watch(1, submitted=True)
+    with watcher.waiting():
+        first = await soon(watcher.changed(1, None))
+        assert (first.phase, first.reason) == (Phase.PENDING, "Resources")
+        waiting = [asyncio.ensure_future(watcher.changed(1, first)) for _ in range(3)]
+        slurm.states = {1: ("RUNNING", "", "node1")}
+        views = await soon(asyncio.gather(*waiting))
+    assert {view.node for view in views} == {"node1"}
+
+
+async def test_who_waits_for_a_forgotten_job_is_woken(slurm, watcher):
+    slurm.states = {1: "RUNNING"}
+    watcher.watch(1)
+    seen = await soon(watcher.changed(1, None))
+    waiting = asyncio.ensure_future(watcher.changed(1, seen))
+    await asyncio.sleep(0)
+    watcher.forget(1)
+    assert await soon(waiting) is None
+
+
+async def test_a_failure_changes_nothing_and_is_logged_once(slurm, watcher, caplog):
+    slurm.states = {1: "RUNNING"}
+    watcher.watch(1)
+    seen = await soon(watcher.changed(1, None))
+    slurm.failing = True
+    with caplog.at_level(logging.WARNING), watcher.waiting():
+        asked = len(slurm.asked)
+        await asked_times(slurm, asked + 3)
+    assert watcher.view(1) == seen
+    assert len(caplog.records) == 1
+    slurm.failing, slurm.states = False, {1: "COMPLETED"}
+    assert (await soon(watcher.changed(1, seen))).phase is Phase.ENDED
+
+
+async def test_a_picture_older_than_the_submission_says_nothing(slurm, watcher):
+    slurm.states, slurm.late = {}, 3600.0
+    watcher.watch(1, submitted=True)
+    await asked_times(slurm, 3)
+    assert watcher.view(1) is None
+    assert not slurm.endings_asked
+    slurm.late = 0.0
+    assert (await soon(watcher.changed(1, None))).phase is Phase.ENDED
+
+
+async def test_a_missing_job_is_gone_and_accounting_is_asked_once(slurm, watcher):
+    slurm.endings = {1: Ending("OUT_OF_MEMORY")}
+    watcher.watch(1)
+    view = await soon(watcher.changed(1, None))
+    assert (view.phase, view.state, view.ending) == (Phase.ENDED, "OUT_OF_MEMORY", Ending("OUT_OF_MEMORY"))
+    await asyncio.sleep(0.15)
+    assert slurm.endings_asked == [1]
+    assert len(slurm.asked) == 1, "an ended job is not asked for again"
+
+
+async def test_an_unknown_state_is_alive_with_one_warning(slurm, watcher, caplog):
+    slurm.states = {1: "DREAMING"}
+    watcher.watch(1)
+    with watcher.waiting():
+        assert (await soon(watcher.changed(1, None))).phase is Phase.RUNNING
+        await asked_times(slurm, 3)
+    assert [record.getMessage() for record in caplog.records if "DREAMING" in record.getMessage()] != []
+    assert len(caplog.records) == 1
+
+
+async def test_a_slow_controller_is_asked_seldom(slurm, watcher):
+    slurm.states, slurm.gate = {1: "RUNNING"}, asyncio.Event()
+    watcher.watch(1)
+    with watcher.waiting():
+        await asyncio.sleep(0.1)
+        slurm.gate.set()
+        slurm.gate = None
+        await soon(watcher.changed(1, None))
+        answered = len(slurm.asked)
+        await asyncio.sleep(0.1)
+    assert len(slurm.asked) <= answered + 1, "a fifth of the time at most"
+
+
+@pytest.mark.parametrize(
+    ("state", "phase"),
+    [
+        ("PENDING", Phase.PENDING),
+        ("CONFIGURING", Phase.PENDING),
+        ("REQUEUED", Phase.PENDING),
+        ("RUNNING", Phase.RUNNING),
+        ("SUSPENDED", Phase.RUNNING),
+        ("SIGNALING", Phase.RUNNING),
+        ("COMPLETING", Phase.ENDING),
+        ("CANCELLED", Phase.ENDED),
+        ("PREEMPTED", Phase.ENDED),
+        ("NODE_FAIL", Phase.ENDED),
+    ],
+)
+def test_states_are_mapped_on_purpose(state, phase):
+    assert PHASES[state] is phase
