@@ -1,0 +1,36 @@
+"""A headless Chromium; pictures of failures go to test-results/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+RESULTS = Path(__file__).parents[2] / "test-results"
+PATIENCE = 90_000  # milliseconds for anything a page is waited for
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium. As root it has no sandbox of its own; it visits the demo site only."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, site, request) -> Iterator[Page]:
+    """An empty page of a new, unknown visitor."""
+    context = browser.new_context(base_url=site.hub_url, viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    yield page
+    RESULTS.mkdir(exist_ok=True)
+    page.screenshot(path=RESULTS / f"{request.node.name}.png")
+    context.close()

@@ -1,0 +1,72 @@
+"""A hub that is no root account works through etc/sudoers.d/carme-hub, and does no more than that."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.support import ROOT
+
+RULE = (ROOT / "etc" / "sudoers.d" / "carme-hub").read_text().replace("jupyterhub", "nobody")
+# Not root; it may only read a checkout that lies in a folder of root's.
+HUB = (
+    *("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"),
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--"),
+)
+WORK = """
+import asyncio, os
+from carme_hub.spawner import slurm
+from carme_hub.spawner.script import log_path
+
+async def main():
+    assert os.geteuid() != 0
+    cluster = slurm.Slurm()
+    rosa = await slurm.account_of("rosa")
+    script = "#!/bin/bash\\n#SBATCH --output=/dev/null\\nmkdir -p ~/.carme\\n"
+    script += "echo $CARME_TEST > ~/.carme/session-$SLURM_JOB_ID.log; sleep 600\\n"
+    job = await cluster.submit(script, rosa, {"CARME_TEST": "handed over", "HOME": rosa.home})
+    for _ in range(600):
+        tail = await cluster.log_tail(log_path(rosa.home, job), rosa)
+        if tail:
+            break
+        await asyncio.sleep(0.1)
+    picture = await cluster.queue([job])
+    await cluster.cancel(job, rosa)
+    print(tail.strip(), "|", picture.jobs[job].state)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def rule(site):
+    """The rule, in the demo site's own /etc."""
+    where = "/etc/sudoers.d/carme-hub"
+    site.run("bash", "-c", f"cat > {where} <<'EOF'\n{RULE}\nEOF\nchmod 440 {where} && visudo -c -q")
+    yield
+    site.run("rm", where)
+
+
+@pytest.mark.usefixtures("rule")
+def test_a_hub_without_privileges_works_through_the_rule(site):
+    assert site.run(*HUB, sys.executable, "-c", WORK).strip() == "handed over | RUNNING"
+
+
+@pytest.mark.usefixtures("rule")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-u", "rosa", "/usr/bin/id"),
+        ("-u", "root", "/usr/bin/sbatch", "--parsable"),
+        ("-u", "rosa", "/usr/bin/sbatch", "--parsable", "--uid=0"),
+        ("-u", "rosa", "/usr/bin/scancel", "--user=ravi"),
+        ("-u", "rosa", "/usr/bin/tail", "-c", "4000", "--", "/etc/passwd"),
+        ("-u", "rosa", "/usr/bin/tail", "-c", "4000", "--", "/etc/passwd /x/.carme/session-1.log"),
+    ],
+)
+def test_the_rule_allows_nothing_else(site, words):
+    assert "uid=" not in site.run(*HUB, "sudo", "-n", *words, check=False)
+    said = site.run(*HUB, "bash", "-c", 'sudo -n "$@" 2>&1 </dev/null; echo "ended $?"', "-", *words)
+    assert said.strip().endswith("ended 1")
+    assert "password is required" in said or "not allowed" in said
