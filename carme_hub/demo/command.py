@@ -113,8 +113,6 @@ def read_status(layout: Layout) -> dict[str, Any]:
 
 def start() -> int:
     """Install, build and start what is missing; print where the site is and how to use it."""
-    from carme_hub.demo import provide  # noqa: PLC0415  other commands need none of what it imports
-
     _root_only()
     layout = Layout(places.checkout())
     if not read_status(layout)["ready"]:
@@ -123,18 +121,25 @@ def start() -> int:
         layout.state.mkdir(exist_ok=True)
         layout.state.chmod(0o755)
         layout.logs.mkdir(exist_ok=True)
-        _start_site(layout, provide.everything(say))
+        _start_site(layout, _provide(tests=False))
     _print_welcome(read_status(layout))
     return 0
 
 
 def get_ready(*, tests: bool) -> int:
     """Install and build what is missing, and start nothing."""
-    from carme_hub.demo import provide  # noqa: PLC0415
-
     _root_only()
-    provide.everything(say, tests=tests)
+    _provide(tests=tests)
     return 0
+
+
+def _provide(*, tests: bool) -> dict[str, Any]:
+    from carme_hub.demo import provide, run  # noqa: PLC0415  other commands need none of what they import
+
+    try:
+        return provide.everything(say, tests=tests)
+    except run.BuildError as error:
+        raise SystemExit(f"carme demo: {error}") from None
 
 
 def _start_site(layout: Layout, provided: dict[str, Any]) -> None:

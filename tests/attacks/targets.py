@@ -170,6 +170,7 @@ class Ours:
     def __init__(self, site: Site, attacker: Person) -> None:
         self.site, self.attacker = site, attacker
         self.asking: list[threading.Thread] = []
+        self.settled = True  # a run that was broken off may have left something
 
     def hold(self) -> str:
         self._settle()
@@ -179,8 +180,14 @@ class Ours:
         return self._token()
 
     def _settle(self) -> None:
+        self.settled = True
         self._as_attacker("mkdir -p ~/.jupyter ~/attack; mkfifo ~/attack/token ~/attack/go")
         self._as_attacker(f'printf %s "$0" > {HOOK}', SETTINGS)
+
+    def _unsettle(self) -> None:
+        if self.settled:
+            self._as_attacker(f"rm -rf ~/attack {HOOK}")
+        self.settled = False
 
     def _token(self) -> str:
         return self._as_attacker("cat ~/attack/token")
@@ -195,7 +202,7 @@ class Ours:
         self.attacker.end_session()
         while self.asking:
             self.asking.pop().join()
-        self._as_attacker(f"rm -rf ~/attack {HOOK}")
+        self._unsettle()
 
     def scripts(self) -> list[str]:
         jobs = self.site.jobs(self.username)
@@ -242,7 +249,7 @@ class Loud(Ours):
     def clean(self) -> None:
         self.hub.call("DELETE", f"/users/{self.username}/server")
         until(lambda: not self.site.jobs(self.username), "the end of the session")
-        self._as_attacker(f"rm -rf ~/attack {HOOK}")
+        self._unsettle()
 
     def log(self) -> str:
         return self.hub.log()
