@@ -38,7 +38,7 @@ def copy(tmp_path_factory) -> Path:
 def carme(checkout: Path, *words: str) -> str:
     """Run `carme demo` of a checkout, and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "carme_hub.cli", "demo", *words],
+        [sys.executable, "-m", "carme_hub", "demo", *words],
         cwd=checkout,
         env={**os.environ, "PYTHONPATH": str(checkout)},
         capture_output=True,
