@@ -36,7 +36,7 @@ $(VENV)/test: INSTALL := .[test]
 $(VENV)/dev: INSTALL := .[dev]
 $(VENV)/project $(VENV)/test $(VENV)/dev: pyproject.toml setup.cfg | $(VENV)/bin/pip
 	@echo "installing carme-hub and what it stands on into $(VENV)"
-	@$(VENV)/bin/python -m pip install --quiet --editable '$(INSTALL)'
+	@PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip install --quiet --editable '$(INSTALL)'
 	@touch $@
 
 clean:
