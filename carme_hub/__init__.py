@@ -28,4 +28,8 @@ def configure(c: Any) -> None:
     # A stolen cookie or token is of use for a day at most.
     c.JupyterHub.cookie_max_age_days = 1
     c.JupyterHub.token_expires_in_max_seconds = DAY
-    c.JupyterHub.tornado_settings = {"cookie_options": {"SameSite": "Lax"}}
+    c.JupyterHub.tornado_settings = {
+        "cookie_options": {"SameSite": "Lax"},
+        # Seconds until the waiting page takes over from the form; what is refused, is refused before that.
+        "slow_spawn_timeout": 2,
+    }

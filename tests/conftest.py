@@ -40,7 +40,7 @@ def people(site: Site) -> Iterator[Callable[[str], Person]]:
 
 
 @pytest.fixture
-def person(people: Callable[[str], Person]) -> Iterator[Callable[[str], Person]]:
+def person(site: Site, people: Callable[[str], Person]) -> Iterator[Callable[[str], Person]]:
     """People by login name, without a session; what they start is ended after the test."""
     used: dict[str, Person] = {}
 
@@ -48,6 +48,8 @@ def person(people: Callable[[str], Person]) -> Iterator[Callable[[str], Person]]
         if username not in used:
             used[username] = people(username)
             used[username].end_session()
+            # What a test that was interrupted may have left: code that runs in every session of this person.
+            site.run("rm", "-rf", f"/srv/home/{username}/.jupyter/jupyter_server_config.py")
         return used[username]
 
     yield somebody

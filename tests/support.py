@@ -18,7 +18,7 @@ import requests
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
-from carme_hub.demo import command
+from carme_hub.demo import outside
 from carme_hub.demo.layout import Layout, checkout
 
 ROOT = Path(__file__).parents[1]
@@ -80,10 +80,10 @@ class Site:
 
     def run(self, *words: str, node: str | None = None, user: str | None = None, check: bool = True) -> str:
         """Run a command inside the site, and return what it printed."""
-        where = command.enter_words(Layout(checkout()), node, user)
+        where = outside.enter_words(Layout(checkout()), node, user)
         done = subprocess.run(
             [*where, *words],
-            env={**os.environ, "PATH": command.PATH},
+            env={**os.environ, "PATH": outside.PATH},
             capture_output=True,
             text=True,
             check=False,

@@ -1,13 +1,15 @@
 #!/bin/bash
 # Turns the namespaces that this runs in (mount, PID, UTS, IPC, cgroup, network) into one compute node and runs slurmd.
-#   node.sh NAME GPUS CGROUP-FOLDERS...
+#   node.sh NAME GPUS STATE-FOLDER CGROUP-FOLDERS...
 # The last words are this node's folder in each control group hierarchy.
 set -euo pipefail
-name=$1 gpus=$2
-shift 2
+name=$1 gpus=$2 state=$3
+shift 3
 
 hostname "$name"
 mount -t proc proc /proc
+# The site's state (logs, secrets, databases) is none of the jobs' business; what is mounted from it stays.
+mount -t tmpfs -o ro,mode=0700 tmpfs "$state"
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /tmp
 
 # A /dev of its own: the few devices a job needs, and this node's GPUs.

@@ -6,6 +6,7 @@ import os
 import pwd
 import secrets
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 CONF = Path("/etc/slurm/slurm.conf")
 CGROUPS = Path("/sys/fs/cgroup")
+REMOVE_TIMEOUT = 10  # seconds
 # What Slurm constrains or counts with; each is a hierarchy of its own in version 1 of control groups.
 CONTROLLERS = {"cpu", "cpuacct", "cpuset", "devices", "freezer", "memory"}
 
@@ -149,7 +151,16 @@ def start_nodes(layout: Layout, services: Services) -> None:
                 f"--net=/run/netns/{node}",
                 "unshare",
                 *("--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child"),
-                *("tini", "--", "bash", script, node, str(GPUS_PER_NODE), *map(str, folders)),
+                *(
+                    "tini",
+                    "--",
+                    "bash",
+                    script,
+                    node,
+                    str(GPUS_PER_NODE),
+                    str(layout.state),
+                    *map(str, folders),
+                ),
             ],
             disposable=True,
             env=environment(),
@@ -212,8 +223,24 @@ def write_outside_conf(layout: Layout, ports: dict[str, int]) -> None:
 
 def remove_cgroups(layout: Layout) -> None:
     """Remove the site's control groups; called outside, after the site's last process has ended."""
-    for hierarchy in CGROUPS.iterdir():
+    for hierarchy in CGROUPS.glob("*"):
         top = hierarchy / layout.cgroup
         if top.is_dir():
             for folder, _folders, _files in os.walk(top, topdown=False):
-                Path(folder).rmdir()
+                _remove_cgroup(Path(folder))
+
+
+def _remove_cgroup(folder: Path) -> None:
+    """Remove one control group; its last process may have ended a moment ago (EBUSY until it is reaped)."""
+    deadline = time.monotonic() + REMOVE_TIMEOUT
+    while True:
+        try:
+            return folder.rmdir()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise SystemExit(
+                    f"carme demo: the control group {folder} cannot be removed: {error}."
+                ) from None
+        time.sleep(0.1)

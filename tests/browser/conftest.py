@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 RESULTS = Path(__file__).parents[2] / "test-results"
 PATIENCE = 90_000  # milliseconds for anything a page is waited for
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium. As root it has no sandbox of its own; it visits the demo site only."""
+    """Debian's Chromium. As root it has no sandbox of its own; it visits the demo site only.
+
+    Ended with the module: as long as Playwright runs, its event loop keeps other tests from having one.
+    """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium",
@@ -32,5 +36,8 @@ def page(browser: Browser, site, request) -> Iterator[Page]:
     page = context.new_page()
     yield page
     RESULTS.mkdir(exist_ok=True)
-    page.screenshot(path=RESULTS / f"{request.node.name}.png")
+    with contextlib.suppress(
+        Error
+    ):  # a picture for whoever looks for a failure's reason; no test depends on it
+        page.screenshot(path=RESULTS / f"{request.node.name}.png")
     context.close()
