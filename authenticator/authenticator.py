@@ -1,6 +1,5 @@
 """CarmeAuthenticator: holds the steps of a login together. Page and token API both end in `authenticate`."""
 
-import asyncio
 import ssl
 import time
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from carme_hub.authenticator import answers, credentials, pages, totp
+from carme_hub.authenticator import answers, credentials, pages, tokens, totp
 from carme_hub.authenticator.directory import (
     Directory,
     DirectoryUnreachableError,
@@ -18,7 +17,11 @@ from carme_hub.authenticator.directory import (
 )
 from carme_hub.authenticator.secretbox import SecretBox, SecretUnreadableError
 from carme_hub.authenticator.store import Store
+from carme_hub.authenticator.threads import Threads
 from carme_hub.authenticator.traits import GateTraits
+
+STORE_THREADS = 8
+STORE_SECONDS = 15.0  # longer than one process waits for another one's write (`tables.BUSY_SECONDS`)
 
 Result = TypeVar("Result")
 
@@ -30,6 +33,11 @@ class CarmeAuthenticator(GateTraits):
 
     _directory: Directory | None = None
     _store: Store | None = None
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        # Its own: in asyncio's threads, a slow database would hold up whatever else the hub does there.
+        self._store_threads = Threads(STORE_THREADS, "carme-store")
 
     @property
     def directory(self) -> Directory:
@@ -47,6 +55,7 @@ class CarmeAuthenticator(GateTraits):
 
     def close(self) -> None:
         """End threads and connections."""
+        self._store_threads.close()
         if self._directory is not None:
             self._directory.close()
         if self._store is not None:
@@ -132,10 +141,13 @@ class CarmeAuthenticator(GateTraits):
         Raises
         ------
         GateUnavailableError
-            Where the database or a secret in it cannot be read.
+            Where the database does not answer in time, or it or a secret in it cannot be read.
         """
         try:
-            return await asyncio.to_thread(work)
+            return await self._store_threads.run(work, STORE_SECONDS)
+        except TimeoutError:
+            self.log.error("The database of devices did not answer within %g s.", STORE_SECONDS)  # noqa: TRY400
+            raise answers.GateUnavailableError(answers.STORE_DOWN) from None
         except (SQLAlchemyError, SecretUnreadableError) as error:
             # The text of a database error can hold the values it was about.
             what = str(error) if isinstance(error, SecretUnreadableError) else type(error).__name__
@@ -160,6 +172,13 @@ class CarmeAuthenticator(GateTraits):
             return True
         model = auth_model or {}
         return bool(self.allowed_groups.intersection(model.get("groups") or ())) or model.get("admin") is True
+
+    async def may_come_in(self, person: Person) -> bool:
+        """Decide by name and groups as JupyterHub does after `authenticate`: blocked, allowed."""
+        model = self._model(person)
+        if not self.check_blocked_users(person.username, model):
+            return False
+        return await self.check_allowed(person.username, model)
 
     async def refresh_user(self, user: Any, handler: Any = None) -> bool | dict[str, Any]:  # noqa: ARG002
         """
@@ -200,4 +219,9 @@ class CarmeAuthenticator(GateTraits):
             raise ValueError(
                 f"CarmeAuthenticator.ca_file {self.ca_file!r} cannot be used: {error}"
             ) from error
-        return [*pages.handlers]
+        if not self.directory.can_look_up:
+            self.log.warning(
+                "CarmeAuthenticator.lookup_dn_search_user is not set: who leaves the directory or a group "
+                "keeps logins and rights until the next login. Name an account that may read the directory."
+            )
+        return [*pages.handlers, *tokens.handlers]

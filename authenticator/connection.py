@@ -1,6 +1,9 @@
 """One connection to one directory server: TLS, bind, search. It blocks, so only threads come here."""
 
+import socket
 import ssl
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -9,31 +12,25 @@ from typing import Any
 import ldap3
 from ldap3.core.exceptions import LDAPException
 from ldap3.core.results import (
-    RESULT_BUSY,
-    RESULT_CONFIDENTIALITY_REQUIRED,
-    RESULT_INSUFFICIENT_ACCESS_RIGHTS,
+    RESULT_INAPPROPRIATE_AUTHENTICATION,
+    RESULT_INVALID_CREDENTIALS,
+    RESULT_INVALID_DN_SYNTAX,
     RESULT_NO_SUCH_OBJECT,
-    RESULT_OTHER,
-    RESULT_PROTOCOL_ERROR,
-    RESULT_STRONGER_AUTH_REQUIRED,
     RESULT_SUCCESS,
-    RESULT_TIME_LIMIT_EXCEEDED,
-    RESULT_UNAVAILABLE,
 )
 from ldapauthenticator.ldapauthenticator import TlsStrategy
 
 from carme_hub.authenticator.servers import Server
 
-# Answers to a bind that speak about the server and not about the password.
-_NOT_THE_PASSWORD = frozenset(
+CUT_AGAIN = 0.2  # seconds between two attempts to break a connection off
+
+# Answers to a bind that speak about the person. All others are about the server (RFC 4511, appendix A).
+_ABOUT_THE_PERSON = frozenset(
     {
-        RESULT_BUSY,
-        RESULT_CONFIDENTIALITY_REQUIRED,
-        RESULT_OTHER,
-        RESULT_PROTOCOL_ERROR,
-        RESULT_STRONGER_AUTH_REQUIRED,
-        RESULT_TIME_LIMIT_EXCEEDED,
-        RESULT_UNAVAILABLE,
+        RESULT_INAPPROPRIATE_AUTHENTICATION,
+        RESULT_INVALID_CREDENTIALS,
+        RESULT_INVALID_DN_SYNTAX,
+        RESULT_NO_SUCH_OBJECT,
     }
 )
 
@@ -55,9 +52,11 @@ class VerifiedTls(ldap3.Tls):  # type: ignore[misc] # ldap3 ships no types
 
     def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:  # noqa: ARG002 - ldap3's signature
         """Put TLS on a connection's socket; its time-out stays in force during the handshake."""
+        # The handshake comes after the assignment, so that `_cut` finds the socket it has to break off.
         connection.socket = self._context.wrap_socket(
-            connection.socket, server_hostname=connection.server.host
+            connection.socket, server_hostname=connection.server.host, do_handshake_on_connect=False
         )
+        connection.socket.do_handshake()
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,24 @@ class Way:
     receive_timeout: int
 
 
+@dataclass(frozen=True)
+class Target:
+    """A server, and until when (`time.monotonic`) all that is asked of it has to be over."""
+
+    server: Server
+    until: float
+
+
+def _cut(connection: Any, until: float, done: threading.Event) -> None:
+    """Break a connection off at its deadline: ldap3's own time-out starts anew with each byte that comes."""
+    while not done.wait(max(until - time.monotonic(), CUT_AGAIN)):
+        with suppress(OSError, TypeError):  # there is no socket yet, or no longer
+            # Not the TLS socket's own method, after which it would go on without TLS.
+            socket.socket.shutdown(connection.socket, socket.SHUT_RDWR)
+
+
 @contextmanager
-def bound(way: Way, server: Server, dn: str, password: str) -> Iterator[Any]:
+def bound(way: Way, target: Target, dn: str, password: str) -> Iterator[Any]:
     """
     Open a connection, bind, and close it whatever happens.
 
@@ -79,8 +94,8 @@ def bound(way: Way, server: Server, dn: str, password: str) -> Iterator[Any]:
     ----------
     way
         How to get there.
-    server
-        Where to.
+    target
+        Where to, and until when.
     dn, password
         Who; both empty for nobody.
 
@@ -91,9 +106,9 @@ def bound(way: Way, server: Server, dn: str, password: str) -> Iterator[Any]:
     LDAPException, OSError
         Everything else, which says nothing about the password.
     """
-    target = ldap3.Server(
-        server.host,
-        port=server.port,
+    server = ldap3.Server(
+        target.server.host,
+        port=target.server.port,
         use_ssl=way.tls is TlsStrategy.on_connect,
         tls=way.verified,
         get_info=ldap3.NONE,
@@ -101,7 +116,7 @@ def bound(way: Way, server: Server, dn: str, password: str) -> Iterator[Any]:
         connect_timeout=way.connect_timeout,
     )
     connection = ldap3.Connection(
-        target,
+        server,
         user=dn or None,
         # Bytes go out as they are; text would first go through a table that maps some letters to nothing.
         password=password.encode() if dn else None,
@@ -111,6 +126,8 @@ def bound(way: Way, server: Server, dn: str, password: str) -> Iterator[Any]:
         check_names=False,
         read_only=True,
     )
+    done = threading.Event()
+    threading.Thread(target=_cut, args=(connection, target.until, done), daemon=True).start()
     try:
         connection.open(read_server_info=False)
         if way.tls is TlsStrategy.before_bind:
@@ -123,19 +140,20 @@ def bound(way: Way, server: Server, dn: str, password: str) -> Iterator[Any]:
             connection.unbind()
         if connection.socket is not None:  # ldap3 leaves it open where opening or TLS failed
             connection.socket.close()
+        done.set()
 
 
 def _refuse(result: dict[str, Any]) -> None:
-    if result["result"] in _NOT_THE_PASSWORD:
-        raise LDAPException(f"bind: {result['description']} {result['message']}")
-    raise WrongPasswordError
+    if result["result"] in _ABOUT_THE_PERSON:
+        raise WrongPasswordError
+    raise LDAPException(f"bind: {result['description']} {result['message']}")
 
 
 def search(
     connection: Any, base: str, query: str, scope: str, attributes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """
-    Search, and return the entries; one that is not there or not readable is no entry, not a fault.
+    Search, and return the entries; one that is not there is no entry, not a fault.
 
     Raises
     ------
@@ -144,7 +162,7 @@ def search(
     """
     connection.search(base, query, search_scope=scope, attributes=attributes)
     code = connection.result["result"]
-    if code in {RESULT_NO_SUCH_OBJECT, RESULT_INSUFFICIENT_ACCESS_RIGHTS} and scope == ldap3.BASE:
+    if code == RESULT_NO_SUCH_OBJECT and scope == ldap3.BASE:
         return []
     if code != RESULT_SUCCESS:
         raise LDAPException(f"search in {base}: {connection.result['description']}")

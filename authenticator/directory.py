@@ -4,10 +4,8 @@ ldap3 blocks, so its calls run in threads of their own, each step with a time-ou
 with a deadline: a server that is silent costs a thread for seconds, and the hub's loop nothing.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -19,6 +17,7 @@ from ldap3.utils.dn import escape_rdn, parse_dn
 from ldapauthenticator.ldapauthenticator import TlsStrategy
 
 from carme_hub.authenticator.connection import (
+    Target,
     VerifiedTls,
     Way,
     WrongPasswordError,
@@ -27,10 +26,12 @@ from carme_hub.authenticator.connection import (
     values_of,
 )
 from carme_hub.authenticator.servers import Server
+from carme_hub.authenticator.threads import Threads
 
 __all__ = ["Directory", "DirectoryUnreachableError", "Person", "Settings", "WrongPasswordError"]
 
 MAX_THREADS = 64  # logins that may wait for the directory at once; the rest queues until its deadline
+FAILED_SECONDS = 30  # for so long a server that failed is tried last
 MAX_GROUP_NAME = 255  # characters, the width of JupyterHub's column
 
 Result = TypeVar("Result")
@@ -93,7 +94,8 @@ class Directory:
         self._report = report
         verified = None if settings.tls is TlsStrategy.insecure else VerifiedTls(settings.ca_file)
         self._way = Way(settings.tls, verified, settings.connect_timeout, settings.receive_timeout)
-        self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="carme-ldap")
+        self._threads = Threads(MAX_THREADS, "carme-ldap")
+        self._failed_at: dict[Server, float] = {}
 
     async def authenticate(self, username: str, password: str) -> Person:
         """
@@ -113,7 +115,7 @@ class Directory:
         DirectoryUnreachableError
             No server answered in time.
         """
-        return await self._run(lambda server: self._authenticate(server, username, password))
+        return await self._run(lambda target: self._authenticate(target, username, password))
 
     async def look_up(self, username: str) -> Person | None:
         """
@@ -124,7 +126,7 @@ class Directory:
         DirectoryUnreachableError
             No server answered in time.
         """
-        return await self._run(lambda server: self._look_up(server, username))
+        return await self._run(lambda target: self._look_up(target, username))
 
     @property
     def can_look_up(self) -> bool:
@@ -133,55 +135,65 @@ class Directory:
 
     def close(self) -> None:
         """End the threads as they become free."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     # ---- in a thread
 
-    async def _run(self, ask: Callable[[Server], Result]) -> Result:
-        until = time.monotonic() + self._settings.deadline
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._first_answer, ask, until)
+    async def _run(self, ask: Callable[[Target], Result]) -> Result:
+        seconds = self._settings.deadline
+        until = time.monotonic() + seconds
         try:
-            return await asyncio.wait_for(work, self._settings.deadline)
+            return await self._threads.run(lambda: self._first_answer(ask, until), seconds)
         except TimeoutError:
-            raise DirectoryUnreachableError(
-                f"No directory server answered within {self._settings.deadline:g} s."
-            ) from None
+            raise DirectoryUnreachableError(f"No directory server answered within {seconds:g} s.") from None
 
-    def _first_answer(self, ask: Callable[[Server], Result], until: float) -> Result:
+    def _first_answer(self, ask: Callable[[Target], Result], until: float) -> Result:
         """Ask one server after the other until one gives an answer, be it yes or no."""
-        failures = []
-        for server in self._settings.servers:
-            if time.monotonic() >= until:
+        failures: list[str] = []
+        servers = self._in_order()
+        for number, server in enumerate(servers):
+            now = time.monotonic()
+            if now >= until:
                 failures.append("no time left for further servers")
                 break
+            # Each gets its share of what is left, so that one that is slow leaves time for the next.
+            target = Target(server, now + (until - now) / (len(servers) - number))
             try:
-                return ask(server)
+                return ask(target)
             except (LDAPException, OSError) as error:
-                failures.append(f"{server}: {error}")
-                self._report(f"Directory server {server} failed: {error}")
+                self._failed_at[server] = time.monotonic()
+                # At its deadline it was us who broke the connection off, whatever the error says.
+                reason = str(error) if time.monotonic() < target.until else "no whole answer in time"
+                failures.append(f"{server}: {reason}")
+                self._report(f"Directory server {server} failed: {reason}")
         raise DirectoryUnreachableError("; ".join(failures))
 
-    def _authenticate(self, server: Server, username: str, password: str) -> Person:
+    def _in_order(self) -> list[Server]:
+        """List the servers as configured, but last those that failed a moment ago."""
+        recent = time.monotonic() - FAILED_SECONDS
+        return sorted(self._settings.servers, key=lambda server: self._failed_at.get(server, recent) > recent)
+
+    def _authenticate(self, target: Target, username: str, password: str) -> Person:
         if not password:
             raise WrongPasswordError
-        for dn in self._dns(server, username):
-            with suppress(WrongPasswordError), self._bound(server, dn, password) as own:
+        for dn in self._dns(target, username):
+            with suppress(WrongPasswordError), self._bound(target, dn, password) as own:
                 if not self._settings.service_dn:
                     return self._read(own, dn, username)
-                with self._service(server) as service:
+                with self._service(target) as service:
                     return self._read(service, dn, username)
         raise WrongPasswordError
 
-    def _look_up(self, server: Server, username: str) -> Person | None:
-        with self._service(server) as service:
-            for dn in self._dns(server, username):
+    def _look_up(self, target: Target, username: str) -> Person | None:
+        with self._service(target) as service:
+            for dn in self._dns(target, username):
                 found = search(service, dn, "(objectClass=*)", ldap3.BASE, ["1.1"])
                 if found:
                     with suppress(WrongPasswordError):
                         return self._read(service, found[0]["dn"], username)
         return None
 
-    def _dns(self, server: Server, username: str) -> list[str]:
+    def _dns(self, target: Target, username: str) -> list[str]:
         """List the distinguished names a person may have: by template, or by search."""
         settings = self._settings
         if not settings.lookup:
@@ -189,7 +201,7 @@ class Directory:
         query = settings.lookup_filter.format(
             login_attr=settings.user_attribute, login=escape_filter_chars(username)
         )
-        with self._service(server) as service:
+        with self._service(target) as service:
             found = search(service, settings.user_search_base, query, ldap3.SUBTREE, ["1.1"])
         if len(found) > 1:
             self._report(f"The directory has {len(found)} entries for {username}: none of them may log in.")
@@ -229,16 +241,16 @@ class Directory:
 
     # ---- connections
 
-    def _bound(self, server: Server, dn: str, password: str) -> AbstractContextManager[Any]:
-        return bound(self._way, server, dn, password)
+    def _bound(self, target: Target, dn: str, password: str) -> AbstractContextManager[Any]:
+        return bound(self._way, target, dn, password)
 
     @contextmanager
-    def _service(self, server: Server) -> Iterator[Any]:
+    def _service(self, target: Target) -> Iterator[Any]:
         """Connect as the service account, or as nobody where there is none."""
         settings = self._settings
         with ExitStack() as stack:
             try:
-                opened = self._bound(server, settings.service_dn, settings.service_password)
+                opened = self._bound(target, settings.service_dn, settings.service_password)
                 connection = stack.enter_context(opened)
             except WrongPasswordError:
                 # Ours was wrong, which must not be told to a person as theirs.

@@ -5,7 +5,8 @@ from typing import Any
 import segno
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.handlers.login import LoginHandler
-from jupyterhub.utils import url_path_join
+from jupyterhub.orm import APIToken
+from jupyterhub.utils import new_token, url_path_join
 from markupsafe import Markup
 from tornado import web
 from tornado.httputil import url_concat
@@ -13,11 +14,29 @@ from tornado.httputil import url_concat
 from carme_hub.authenticator import answers, credentials, totp
 
 MAX_TOKEN = 128  # characters
-MAX_LOGGED_NAME = 32  # characters
+MAX_SHOWN_NAME = 32  # characters
 
 
-class LoginPage(LoginHandler):  # type: ignore[misc] # JupyterHub ships no types
+class GatePage(BaseHandler):  # type: ignore[misc] # JupyterHub ships no types
+    """What all pages have in common."""
+
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:  # noqa: ARG002 - tornado's signature
+        """
+        Read a field; what is no UTF-8 fits nothing, and is refused as that.
+
+        Tornado would say the field's value in log and answer, and it may be a password.
+        """
+        return value.decode("utf-8", "replace")
+
+
+class LoginPage(GatePage, LoginHandler):  # type: ignore[misc] # JupyterHub ships no types
     """JupyterHub's login page with an answer that speaks of the code too."""
+
+    def set_login_cookie(self, user: Any) -> None:
+        """Log a browser in under a new session id: one from before the login may be known to others."""
+        if self.request.method == "POST":
+            self.set_session_cookie()
+        super().set_login_cookie(user)
 
     def _render(self, login_error: str | None = None, username: str | None = None, **names: Any) -> Any:
         enrolled = self.request.method == "GET" and bool(self.get_query_argument("enrolled", ""))
@@ -30,20 +49,23 @@ class LoginPage(LoginHandler):  # type: ignore[misc] # JupyterHub ships no types
         data = {
             name: self.get_body_argument(name, strip=name == "username") for name in fields if self._has(name)
         }
+        typed = data.get("username", "")
+        if credentials.canonical_name(typed, self.authenticator.valid_username_regex) is None:
+            # JupyterHub logs the name of a failed login; what is no name may be a misplaced password.
+            data["username"] = ""
         user = await self.login_user(data)
         if user:
             self._jupyterhub_user = user
             self.redirect(self.get_next_url(user))
             return
         self.set_status(403)
-        username = data.get("username", "")[:MAX_LOGGED_NAME]
-        self.finish(await self._render(login_error=answers.LOGIN_REFUSED, username=username))
+        self.finish(await self._render(login_error=answers.LOGIN_REFUSED, username=typed[:MAX_SHOWN_NAME]))
 
     def _has(self, name: str) -> bool:
         return name in self.request.body_arguments
 
 
-class EnrolBase(BaseHandler):  # type: ignore[misc] # JupyterHub ships no types
+class EnrolBase(GatePage):
     """What both steps of enrolment have in common."""
 
     def set_default_headers(self) -> None:
@@ -103,7 +125,7 @@ class EnrolPage(EnrolBase):
         if not await gate.in_thread(lambda: gate.store.token_is_valid(username, token)):
             return None
         person = await gate.check_password(username, password)
-        if person is None or person.username != username:
+        if person is None or person.username != username or not await gate.may_come_in(person):
             return None
         secret = totp.new_secret()
         ticket = await gate.in_thread(lambda: gate.store.begin_enrolment(username, token, secret))
@@ -139,8 +161,28 @@ class EnrolConfirmPage(EnrolBase):
         except answers.GateUnavailableError as error:
             await self.show("enrol_confirm.html", status=503, error=error.jupyterhub_message, ticket=ticket)
             return
+        self._end_logins(pending.username)
         self.log.info("Enrolled: account=%s", pending.username)
         self.redirect(url_concat(self.settings["login_url"], {"enrolled": "1"}))
+
+    def _end_logins(self, username: str) -> None:
+        """
+        End what was opened with the device before: browsers and API tokens.
+
+        A running session keeps its own token as far as this hub knows it (it started the session itself).
+        """
+        user = self.find_user(username)
+        if user is None:
+            return
+        own = [
+            spawner.api_token for spawner in user.spawners.values() if spawner.active and spawner.api_token
+        ]
+        kept = {token.id for text in own if (token := APIToken.find(self.db, text)) is not None}
+        user.orm_user.cookie_id = new_token()
+        for token in list(user.orm_user.api_tokens):
+            if token.id not in kept:
+                self.db.delete(token)
+        self.db.commit()
 
     async def _over(self) -> None:
         await self.show("enrol.html", status=403, username="", error=answers.CONFIRM_REFUSED)

@@ -66,14 +66,20 @@ class SecretBox:
         Raises
         ------
         SecretKeyError
-            The file is missing, readable by others than its owner and group, or holds no key.
+            The file is missing, somebody else's, open to others than its owner and group, or holds no key.
         """
         from_environment = os.environ.get(KEY_VARIABLE, "")
         if from_environment:
             return cls(_parse_keys(from_environment, f"the environment variable {KEY_VARIABLE}"))
         try:
             with open(path, encoding="ascii") as file:  # noqa: PTH123 - one descriptor for check and reading
-                if os.fstat(file.fileno()).st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+                status = os.fstat(file.fileno())
+                if status.st_uid not in {0, os.geteuid()}:
+                    raise SecretKeyError(
+                        f"The key file {path} belongs to somebody else (user id {status.st_uid}), who could "
+                        f"change it. Make it yours with 'chown {os.geteuid()} {path}'."
+                    )
+                if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
                     raise SecretKeyError(
                         f"The key file {path} can be read by everybody or written by its group. "
                         f"Close it with 'chmod 600 {path}'."

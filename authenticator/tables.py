@@ -1,7 +1,9 @@
 """The gate's own tables, and opening the database they are in."""
 
 import os
+import sqlite3
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -108,11 +110,25 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
     def prepare(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _use_wal(cursor)
         cursor.close()
 
     sa.event.listen(engine, "connect", prepare)
     return engine
+
+
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    """Switch a database to WAL mode. SQLite's own waiting leaves this statement out, so we wait here."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _create(engine: sa.Engine) -> None:

@@ -94,9 +94,9 @@ class GateTraits(LDAPAuthenticator):  # type: ignore[misc] # JupyterHub ships no
     totp_window = Integer(
         1,
         min=0,
-        max=2,
+        max=1,
         config=True,
-        help="Time steps of 30 s before and after the present one whose code is accepted; 0 is strictest.",
+        help="Time steps of 30 s before and after the present one whose code is accepted: 1, or 0 (strict).",
     )
     issuer = Unicode(
         "JupyterHub",

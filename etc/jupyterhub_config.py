@@ -1,6 +1,8 @@
 # The configuration of a carme-hub site. The demo site runs this very file; a site of your own starts from it:
 # copy it to /etc/jupyterhub/jupyterhub_config.py, put your names in, and check it with `carme check`.
 # Every setting's help text: `jupyterhub --help-all`.
+from pathlib import Path
+
 import carme_hub
 
 c = get_config()
@@ -18,6 +20,9 @@ c.ConfigurableHTTPProxy.pid_file = "/var/lib/carme-hub/proxy.pid"
 c.CarmeAuthenticator.server_address = ["ldap.example.org"]
 c.CarmeAuthenticator.ca_file = "/etc/jupyterhub/ca.pem"
 c.CarmeAuthenticator.bind_dn_template = "uid={username},ou=people,dc=example,dc=org"
+# An account that may read the directory: with it, who is removed there is out here within minutes.
+c.CarmeAuthenticator.lookup_dn_search_user = "cn=reader,dc=example,dc=org"
+c.CarmeAuthenticator.lookup_dn_search_password = Path("/etc/jupyterhub/ldap.password").read_text().strip()
 c.CarmeAuthenticator.group_search_base = "ou=groups,dc=example,dc=org"
 c.CarmeAuthenticator.admin_groups = {"hpc-admins"}
 c.CarmeAuthenticator.database_url = "sqlite:////var/lib/carme-hub/carme.sqlite"

@@ -48,7 +48,10 @@ def start(services: Services, people: list[Account], groups: Mapping[str, int]) 
         )
         for person in people
     ]
-    ldap.prepare(folder, entries, groups, certificates)
+    prepared = ldap.prepare(folder, entries, groups, certificates)
+    secret = CA.with_name("ldap.password")
+    secret.touch(mode=0o600)
+    secret.write_text(prepared.reader_password + "\n")
     urls = ["ldap:///", "ldaps:///", "ldapi://%2Frun%2Fldapi"]
     services.start("slapd", ldap.command(folder, urls), env=environment())
     ldap.wait_ready(HEAD_ADDRESS, 636, CA)

@@ -119,6 +119,33 @@ def silent_server(seconds: float | None = None) -> Iterator[int]:
             timer.join()
 
 
+@contextlib.contextmanager
+def dripping_server() -> Iterator[tuple[int, threading.Semaphore]]:
+    """A server that begins a long answer and goes on byte by byte; the semaphore counts ended connections."""
+    ended = threading.Semaphore(0)
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1)
+            connection.sendall(b"\x30\x84\x7f\xff\xff\xff")
+            while True:
+                connection.sendall(b"\0")
+                time.sleep(0.1)
+        ended.release()
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=[listener.accept()[0]], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        yield int(listener.getsockname()[1]), ended
+        listener.shutdown(socket.SHUT_RDWR)
+        accepting.join(10)
+
+
 def code(secret: str, offset: int = 0) -> str:
     """The code of the present step, or of one beside it."""
     return str(pyotp.TOTP(secret).at(time.time(), counter_offset=offset))
@@ -160,6 +187,7 @@ class Hub:
     folder: Path
     service_token: str
     store: Store
+    process: subprocess.Popen[bytes]
     issued: list[str] = field(default_factory=list)  # secrets that must not show anywhere
 
     @property
@@ -188,6 +216,12 @@ class Hub:
     def ask_token(self, username: str, body: Any) -> requests.Response:
         """Ask the token API as somebody without a cookie."""
         return requests.post(f"{self.url}/hub/api/users/{username}/tokens", json=body, timeout=30)
+
+    def known(self, username: str) -> str:
+        """Let somebody in once, so that the hub knows them; returns the secret of an unused device."""
+        secret = self.enrol(username)
+        assert self.login(username, code(secret)).status_code == 302
+        return self.enrol(username)
 
     def token(self, username: str, otp: Any, **more: Any) -> requests.Response:
         auth = {"username": username, "password": PASSWORDS[username], "otp": otp, **more}
@@ -256,7 +290,7 @@ c.CarmeAuthenticator.secret_key_file = "{folder}/carme.key"
             start_new_session=True,
         )
     store = Store(database, SecretBox.load(str(folder / "carme.key")))
-    running = Hub(f"{SCHEME}://127.0.0.1:{port}", folder, token, store)
+    running = Hub(f"{SCHEME}://127.0.0.1:{port}", folder, token, store, process)
 
     def answers() -> bool:
         assert process.poll() is None, running.log

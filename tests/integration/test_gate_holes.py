@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import gc
 import re
+import threading
 import time
 
 import pytest
@@ -21,6 +22,8 @@ from ldapauthenticator import LDAPAuthenticator
 from tornado import web
 from traitlets import TraitError
 
+from carme_hub.authenticator import authenticator as authenticator_module
+from carme_hub.authenticator.answers import GateUnavailableError
 from carme_hub.authenticator.authenticator import CarmeAuthenticator
 from carme_hub.authenticator.secretbox import new_key_file
 from carme_hub.demo import ldap
@@ -205,6 +208,30 @@ async def test_who_left_the_group_stays_out_also_after_having_been_in(make_ours)
     ours.add_user(User)  # what the hub does with everybody who was in once
     assert not await ours.check_allowed("alice", {"name": "alice", "groups": []})
     assert await ours.check_allowed("bob", {"name": "bob", "groups": []})
+
+
+async def test_a_database_that_hangs_is_a_sentence(make_ours, directory, monkeypatch):
+    ours = make_ours(server_address=f"127.0.0.1:{directory.port}", ca_file=str(directory.certificates.ca))
+    otp = code(device(ours))
+    released = threading.Event()
+    monkeypatch.setattr(ours.store, "totp_devices", lambda _: released.wait(20))
+    monkeypatch.setattr(authenticator_module, "STORE_SECONDS", 0.3)
+    with pytest.raises(GateUnavailableError) as refused:
+        await ours.authenticate(None, {**ALICE, "otp": otp})
+    assert "database of devices does not answer" in refused.value.jupyterhub_message
+    # Whatever else the hub does in threads does not queue behind it.
+    waiting = asyncio.gather(
+        *(ours.in_thread(lambda: released.wait(20)) for _ in range(40)), return_exceptions=True
+    )
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 0.2) == "done"
+    assert {type(answer) for answer in await waiting} == {GateUnavailableError}
+    released.set()
+
+
+def test_a_window_of_more_than_one_step_is_refused(make_ours):
+    assert make_ours(totp_window=0).totp_window == 0
+    with pytest.raises(TraitError, match="totp_window"):
+        make_ours(totp_window=2)
 
 
 def test_groups_are_named_and_not_given_as_dns(make_ours):

@@ -18,11 +18,13 @@ from tests.integration.gate_world import (
     PASSWORDS,
     carme_user,
     code,
+    dripping_server,
     form_field,
     gate_config,
     hub,
     silent_server,
     slapd,
+    wait_for,
 )
 
 
@@ -107,7 +109,7 @@ def test_other_spellings_are_the_same_account(gate, typed):
     ],
 )
 def test_refusals_all_look_the_same(gate, username, password, otp):
-    secret, other = gate.enrol("alice"), gate.enrol("bob")
+    secret, other = gate.known("alice"), gate.enrol("bob")
     typed_password = PASSWORDS.get(username, PASSWORDS["alice"]) if password == "right" else password
     typed_code = {"right": code(secret), "of bob": code(other)}.get(otp, otp)
     form = gate.login(username, typed_code, typed_password)
@@ -115,11 +117,11 @@ def test_refusals_all_look_the_same(gate, username, password, otp):
     token = gate.ask_token("alice", {"auth": auth})
     assert (form.status_code, token.status_code) == (403, 403)
     assert "Name, password or code was not right" in form.text
-    assert gate.login("alice", code(secret)).status_code == 302  # and nothing was used up or broken
+    assert gate.token("alice", code(secret)).status_code == 201  # and nothing was used up or broken
 
 
 def test_a_newline_in_the_name_is_refused(gate):
-    secret = gate.enrol("alice")
+    secret = gate.known("alice")
     auth = {"username": "alice\n", "password": PASSWORDS["alice"], "otp": code(secret)}
     assert gate.ask_token("alice", {"auth": auth}).status_code == 403
     assert gate.token("alice", code(secret)).status_code == 201
@@ -147,7 +149,7 @@ def test_a_login_without_xsrf_or_by_get_is_none(gate):
 
 
 def test_of_parallel_logins_with_one_code_one_wins(gate):
-    secret = gate.enrol("alice")
+    secret = gate.known("alice")
     together = threading.Barrier(8)
     shared = code(secret)
 
@@ -246,11 +248,11 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES, ids=range(len(SHAPES)))
 def test_any_other_shape_is_a_plain_403(gate, shape):
-    secret = gate.enrol("alice")
+    secret = gate.known("alice")
     text = json.dumps(shape).replace('"RIGHT"', json.dumps("@"), 1).replace("@", PASSWORDS["alice"])
     body = json.loads(text.replace("RIGHT", code(secret)))
     assert gate.ask_token("alice", {"auth": body}).status_code == 403
-    assert gate.token("alice", code(secret)).status_code in {201, 403}  # 403 where alice never logged in
+    assert gate.token("alice", code(secret)).status_code == 201
     gate.health()
 
 
@@ -282,6 +284,75 @@ def test_groups_and_admin_right_come_and_go(gate, directory):
         assert (gate.user("carol")["admin"], gate.user("carol")["groups"]) == (False, [])
     finally:
         directory.set_members("hpc-admins", ["carol"])
+
+
+def test_a_token_has_the_groups_and_the_right_of_its_moment(gate, directory):
+    gate.known("carol")
+    directory.set_members("hpc-admins", [])
+    try:
+        answer = gate.token("carol", code(gate.enrol("carol")))
+        assert answer.status_code == 201
+        assert not any(scope.startswith("admin") for scope in answer.json()["scopes"])
+        assert (gate.user("carol")["admin"], gate.user("carol")["groups"]) == (False, [])
+        headers = {"Authorization": f"token {answer.json()['token']}"}
+        assert requests.get(f"{gate.url}/hub/api/users", headers=headers, timeout=10).status_code == 403
+    finally:
+        directory.set_members("hpc-admins", ["carol"])
+    answer = gate.token("carol", code(gate.enrol("carol")))
+    assert (gate.user("carol")["admin"], gate.user("carol")["groups"]) == (True, ["hpc-admins"])
+    headers = {"Authorization": f"token {answer.json()['token']}"}
+    assert requests.get(f"{gate.url}/hub/api/users", headers=headers, timeout=10).status_code == 200
+
+
+def test_a_refused_request_for_a_token_changes_no_right(gate, directory):
+    gate.known("carol")
+    directory.set_members("hpc-admins", [])
+    try:
+        assert gate.token("carol", "000000").status_code == 403
+        assert gate.user("carol")["admin"] is True
+    finally:
+        directory.set_members("hpc-admins", ["carol"])
+
+
+def test_a_login_gets_a_new_session_id(gate):
+    secret = gate.enrol("alice")
+    with gate.visitor() as alice:
+        alice.session.cookies.set("jupyterhub-session-id", "planted", domain="127.0.0.1", path="/")
+        assert alice.login("alice", PASSWORDS["alice"], code(secret)).status_code == 302
+        kept = [cookie.value for cookie in alice.session.cookies if cookie.name == "jupyterhub-session-id"]
+        assert len(kept) == 1
+        assert kept != ["planted"]
+        assert alice.is_in
+
+
+# ---- what people type does not get into the log
+
+
+@pytest.mark.parametrize("path", ["/hub/login", "/hub/enrol", "/hub/enrol/confirm"])
+def test_a_password_in_another_encoding_is_refused_and_not_shown(gate, path):
+    fields = dict.fromkeys(("username", "password", "otp", "token", "ticket"), b"Geheim\xe4nis-7")
+    with gate.visitor() as somebody:
+        somebody.get("/hub/enrol")
+        for more in ({}, {"username": "alice"}):
+            answer = somebody.post(path, {**fields, **more})
+            assert answer.status_code == 403
+    assert "Invalid unicode" not in gate.log
+    assert "nis-7" not in gate.log
+
+
+def test_a_password_in_the_name_field_is_not_logged(gate):
+    refusals = gate.log.count("Failed login for ''")
+    assert gate.login("Tr0ub4dor&3 staple", "000000", "x").status_code == 403
+    assert gate.log.count("Failed login for ''") == refusals + 1
+    assert "Tr0ub4dor" not in gate.log
+
+
+def test_a_broken_body_is_not_logged(gate):
+    answer = requests.post(
+        f"{gate.url}/hub/api/users/alice/tokens", data=b'{"auth": {"password": "correct-horse"', timeout=10
+    )
+    assert answer.status_code == 400
+    assert "correct-horse" not in gate.log + answer.text
 
 
 def test_a_deleted_user_has_no_device(gate):
@@ -329,7 +400,7 @@ def test_the_way_from_a_token_to_a_login(gate):
         confirm = {"ticket": ticket, "otp": used, "secret": "A" * 32}
         done = erin.post("/hub/enrol/confirm", confirm, allow_redirects=False)
         assert (done.status_code, done.headers["Location"]) == (302, "/hub/login?enrolled=1")
-        assert "Your device is set up" in erin.get("/hub/login?enrolled=1").text
+        assert "After setting up a device" in erin.get("/hub/login?enrolled=1").text
     assert gate.login("erin", used).status_code == 403  # the confirming code is used up
     assert gate.login("erin", code(secret, 1)).status_code == 302
     assert "erin" in carme_user(gate, "user", "list")
@@ -371,6 +442,35 @@ def test_a_new_device_takes_the_place_of_the_old_one_when_confirmed(gate):
         erin.post("/hub/enrol/confirm", {"ticket": ticket, "otp": code(secret)}, allow_redirects=False)
     assert gate.login("erin", code(old, 1)).status_code == 403
     assert gate.login("erin", code(secret, 1)).status_code == 302
+
+
+def test_a_new_device_ends_what_the_old_one_opened(gate):
+    old = gate.enrol("erin")
+    with gate.visitor() as before, gate.visitor() as erin:
+        assert before.login("erin", PASSWORDS["erin"], code(old)).status_code == 302
+        token = {"Authorization": f"token {gate.token('erin', code(old, 1)).json()['token']}"}
+        me = f"{gate.url}/hub/api/user"
+        assert before.is_in
+        assert requests.get(me, headers=token, timeout=10).status_code == 200
+        page = start_enrolment(erin, "erin", PASSWORDS["erin"], new_token(gate, "erin")).text
+        secret, ticket = form_secret(gate, page), form_field(page, "ticket")
+        assert before.is_in  # nothing has changed yet
+        done = erin.post("/hub/enrol/confirm", {"ticket": ticket, "otp": code(secret)}, allow_redirects=False)
+        assert done.status_code == 302
+        assert not before.is_in
+        assert requests.get(me, headers=token, timeout=10).status_code == 403
+    assert gate.login("erin", code(secret, 1)).status_code == 302
+
+
+@pytest.mark.parametrize("setting", [{"blocked_users": {"erin"}}, {"allowed_groups": {"researchers"}}])
+def test_who_may_not_come_in_enrols_nothing(tmp_path, directory, setting):
+    with hub(tmp_path / "hub", gate_config(directory, **setting)) as strict, strict.visitor() as somebody:
+        refused = start_enrolment(somebody, "erin", PASSWORDS["erin"], new_token(strict, "erin"))
+        assert refused.status_code == 403
+        assert "<svg" not in refused.text
+        shown = start_enrolment(somebody, "alice", PASSWORDS["alice"], new_token(strict, "alice"))
+        assert shown.status_code == 200
+        assert "lookup_dn_search_user is not set" in strict.log
 
 
 def test_the_secret_is_not_shown_again_while_it_is_pending(gate):
@@ -452,12 +552,32 @@ def test_a_silent_directory_stops_nobody_else_and_says_so(tmp_path, directory):
             assert slowest < 1
             assert {answer.status_code for answer in answers} == {503}
             assert all("the user directory does not answer" in answer.text for answer in answers)
-            assert api.result(30).status_code == 403
+            assert api.result(30).status_code == 503
+            assert "the user directory does not answer" in api.result().json()["message"]
             with silent.visitor() as erin:
                 answer = start_enrolment(erin, "alice", PASSWORDS["alice"], new_token(silent, "alice"))
             assert answer.status_code == 503
             assert "the user directory does not answer" in answer.text
             assert "Traceback" not in silent.log
+
+
+def test_a_dripping_directory_does_not_keep_the_hub_from_stopping(tmp_path, directory):
+    with dripping_server() as (port, _):
+        config = gate_config(directory, port, directory_deadline=60)
+        with hub(tmp_path / "hub", config) as dripping, ThreadPoolExecutor(4) as threads:
+            secret = dripping.enrol("alice")
+            for _ in range(4):
+                threads.submit(dripping.token, "alice", code(secret))
+            wait_for(lambda: dripping.process.poll() is None and connected(port) >= 4, "four logins")
+            dripping.process.terminate()
+            assert dripping.process.wait(12) == 0
+
+
+def connected(port):
+    """Count the connections to a port on this machine."""
+    with open("/proc/net/tcp") as table:  # noqa: PTH123
+        rows = [line.split() for line in table]
+    return sum(row[2].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 
 
 # ---- last, because it reads what all others left behind

@@ -96,6 +96,15 @@ def test_an_open_key_file_is_refused_with_the_remedy(tmp_path, mode):
         SecretBox.load(str(path))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_key_file_of_somebody_else_is_refused(tmp_path):
+    path = tmp_path / "carme.key"
+    new_key_file(path)
+    os.chown(path, 12345, -1)
+    with pytest.raises(SecretKeyError, match="belongs to somebody else"):
+        SecretBox.load(str(path))
+
+
 @pytest.mark.parametrize("text", ["", "not base64!", base64.b64encode(b"short").decode(), "ä"])
 def test_a_file_without_a_key_is_refused(tmp_path, text):
     path = tmp_path / "carme.key"
