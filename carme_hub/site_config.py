@@ -23,14 +23,17 @@ def load(path: str) -> Config:
     Raises
     ------
     SystemExit
-        When there is no such file.
+        When there is no such file, or it cannot be run.
     """
     file = Path(path).resolve()
     if not file.is_file():
         raise SystemExit(
             f"carme: there is no configuration at {file}. Name the site's jupyterhub_config.py with --config."
         )
-    loaded: Config = PyFileConfigLoader(file.name, path=str(file.parent)).load_config()
+    try:
+        loaded: Config = PyFileConfigLoader(file.name, path=str(file.parent)).load_config()
+    except (OSError, SyntaxError, NameError) as error:
+        raise SystemExit(f"carme: {file} cannot be read: {error}") from None
     return loaded
 
 
