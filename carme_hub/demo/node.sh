@@ -6,6 +6,7 @@ set -euo pipefail
 name=$1 gpus=$2 state=$3
 shift 3
 
+cd / # slurmd goes back to where it was started, and the checkout may be out of sight soon
 hostname "$name"
 mount -t proc proc /proc
 # The site's state (logs, secrets, databases) is none of the jobs' business; what is mounted from it stays.
