@@ -40,6 +40,10 @@ _STATES = {
 PHASES = {state: phase for phase, states in _STATES.items() for state in states.split()}
 
 
+# No word of Slurm's: the state of a job that it has forgotten.
+UNKNOWN = "UNKNOWN"
+
+
 @dataclass(frozen=True)
 class QueueEntry:
     """One job as squeue shows it.

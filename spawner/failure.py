@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from carme_hub.spawner import script, units
+from carme_hub.spawner.answers import UNKNOWN
 from carme_hub.spawner.reporter import EXIT_NOT_REPORTED
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def sentence(ending: Ending | None, request: JobRequest, home: str, log: str = "
     log
         The end of the session's log; searched for what Apptainer says.
     """
-    if ending is None:
+    if ending is None or ending.state == UNKNOWN:
         return f"{_OPENING}Slurm does not know its job any more."
     by_state = {
         "OUT_OF_MEMORY": _out_of_memory(request),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from batchspawner import SlurmSpawner
@@ -35,6 +36,11 @@ class NotStartedYet(Exception):  # noqa: N818 - no error: a link fills in the fo
     """Shows the form with the options of a link."""
 
     jupyterhub_message = "Please check the session that the link asks for, and press Start."
+
+
+def _no_link(record: logging.LogRecord) -> bool:
+    """Filter for a log: JupyterHub takes every exception of a link for an error, and logs its traceback."""
+    return not (record.exc_info and isinstance(record.exc_info[1], NotStartedYet))
 
 
 def _checked_in_start(_spawner: Spawner, _options: object) -> None:
@@ -165,4 +171,6 @@ class OfferingSpawner(SlurmSpawner):  # type: ignore[misc]  # batchspawner has n
         options = from_form(query_data)
         self._given = harmless(options)
         self.parse_options(options)
+        if isinstance(self.log, logging.Logger):
+            self.log.addFilter(_no_link)  # the same filter a second time changes nothing
         raise NotStartedYet

@@ -1,4 +1,4 @@
-"""The job's report to the hub: one port, once, with that server's own token, while it starts.
+"""The job's reports to the hub, with that server's own token: one port, while it starts, and its end.
 
 Importing this module replaces batchspawner's ``POST /hub/api/batchspawner``, which sets any attribute of a
 spawner to what a job sends, by ``POST /hub/api/carme/report``.
@@ -32,20 +32,30 @@ class Reportable(Protocol):
     def take_port(self, port: int) -> bool:
         """Take the report; False when none is expected (any more)."""
 
+    async def take_end(self) -> bool:
+        """Count as ended, and return when the route is gone; False when no port was reported before."""
 
-def parse_port(body: bytes) -> int:
+
+def parse_report(body: bytes) -> int | None:
     """Read a report.
+
+    Returns
+    -------
+    int or None
+        The port; None when the server says that it ends.
 
     Raises
     ------
     ValueError
-        When it is anything but ``{"port": 1..65535}``.
+        When it is anything but ``{"port": 1..65535}`` or ``{"ended": true}``.
     """
     if len(body) > LONGEST_BODY:
         raise ValueError("The report is too long.")
     report = json.loads(body)
+    if isinstance(report, dict) and report.keys() == {"ended"} and report["ended"] is True:
+        return None
     if not isinstance(report, dict) or report.keys() != {"port"}:
-        raise ValueError("A report is an object with the port, nothing else.")
+        raise ValueError("A report is an object with the port, or with the end, and nothing else.")
     port = report["port"]
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= HIGHEST_PORT:
         raise ValueError(f"The port has to be a whole number from 1 to {HIGHEST_PORT}.")
@@ -56,13 +66,14 @@ class ReportHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no type
     """``POST /hub/api/carme/report``. The host is not asked for: it is the node Slurm names."""
 
     async def post(self) -> None:
-        """Take the port of the server whose token this is."""
+        """Take the port, or the end, of the server whose token this is."""
         spawner = self._spawner()
         try:
-            port = parse_port(self.request.body)
+            port = parse_report(self.request.body)
         except ValueError as error:
             raise web.HTTPError(400, str(error)) from None
-        if not spawner.take_port(port):
+        taken = await spawner.take_end() if port is None else spawner.take_port(port)
+        if not taken:
             raise web.HTTPError(409, "No report is expected from this server.")
         self.set_status(204)
 
@@ -73,7 +84,7 @@ class ReportHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no type
         for spawner in list(getattr(owner, "spawners", {}).values()):
             if token and isinstance(spawner, Reportable) and spawner.owns_token(token):
                 return spawner
-        raise web.HTTPError(403, "Only a session that is starting can report, with its own token.")
+        raise web.HTTPError(403, "Only a session can report, with its own token.")
 
 
 def disarm_batchspawner() -> None:

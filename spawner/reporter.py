@@ -1,4 +1,4 @@
-"""Runs inside the job, around the server: finds a port, starts the server, tells the hub when it listens.
+"""Runs inside the job, around the server: finds a port, tells the hub when it listens and when it ends.
 
 Standard library only, so that it works in any image and starts at once. It reaches the container on standard
 input (``python3 - COMMAND ...``), so it is in no mount and no argument. It says only a port: on which node it
@@ -8,18 +8,25 @@ runs, the hub knows from Slurm.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
+import queue
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EXIT_NOT_REPORTED = 96
 ATTEMPTS = 5
@@ -27,6 +34,7 @@ INTERVAL = 0.02  # seconds between two looks whether the server listens
 REQUEST_TIMEOUT = 10.0  # seconds for one request to the hub
 PATIENCE = 300.0  # seconds until a hub that does not answer is given up; it may be restarting
 STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL for a server that has to be started again
+FAREWELL = 5.0  # seconds in which the hub has to learn of the end; Slurm's KillWait is 30 s by default
 CONFLICT = 409
 SERVER_ERROR = 500
 
@@ -141,17 +149,17 @@ def tls_context(environ: dict[str, str]) -> ssl.SSLContext | None:
     return context
 
 
-def report(child: subprocess.Popen[bytes], environ: dict[str, str], port: int) -> None:
-    """Tell the hub the port, trying again while the hub does not answer.
+def send(environ: dict[str, str], message: dict[str, int | bool], time_out: float) -> None:
+    """Tell the hub something, with the server's token.
 
     Raises
     ------
-    NotReportedError
-        When the hub says no, or stays silent for `PATIENCE` seconds.
+    OSError, http.client.HTTPException
+        When the hub refuses it (`urllib.error.HTTPError`) or does not answer.
     """
     request = urllib.request.Request(  # noqa: S310 - the address is the hub's own
         environ["JUPYTERHUB_API_URL"].rstrip("/") + "/carme/report",
-        data=json.dumps({"port": port}).encode(),
+        data=json.dumps(message).encode(),
         headers={
             "Authorization": f"token {environ['JUPYTERHUB_API_TOKEN']}",
             "Content-Type": "application/json",
@@ -164,10 +172,21 @@ def report(child: subprocess.Popen[bytes], environ: dict[str, str], port: int) -
         _NoRedirect(),
         urllib.request.HTTPSHandler(context=tls_context(environ)),
     )
+    opener.open(request, timeout=time_out).close()
+
+
+def report(child: subprocess.Popen[bytes], environ: dict[str, str], port: int) -> None:
+    """Tell the hub the port, trying again while the hub does not answer.
+
+    Raises
+    ------
+    NotReportedError
+        When the hub says no, or stays silent for `PATIENCE` seconds.
+    """
     end, delay = time.monotonic() + PATIENCE, 0.1
     while child.poll() is None:
         try:
-            opener.open(request, timeout=REQUEST_TIMEOUT).close()
+            send(environ, {"port": port}, REQUEST_TIMEOUT)
         except urllib.error.HTTPError as error:
             problem = f"{error.code} {error.reason}"
             if error.code == CONFLICT:
@@ -185,11 +204,45 @@ def report(child: subprocess.Popen[bytes], environ: dict[str, str], port: int) -
         delay = min(2 * delay, 5.0)
 
 
-def pass_signals_on(child: subprocess.Popen[bytes]) -> None:
-    """Give the signals that end this process to the server, and stay to see how it ends."""
+def tell_end(environ: dict[str, str]) -> None:
+    """Tell the hub that the server ends, for `FAREWELL` seconds at most; a hub that says no knows it."""
+    end = time.monotonic() + FAREWELL
+    while (left := end - time.monotonic()) > 0:
+        try:
+            send(environ, {"ended": True}, left)
+        except urllib.error.HTTPError as error:
+            if error.code < SERVER_ERROR:
+                return
+        except (OSError, http.client.HTTPException):
+            pass  # the hub may be restarting
+        else:
+            return
+        time.sleep(0.2)
+
+
+def hold(port: int, kind: socket.AddressFamily, held: contextlib.ExitStack) -> bool:
+    """Listen on a port in one address family, until `held` is closed; False while somebody else does."""
+    with contextlib.suppress(OSError):
+        held.enter_context(socket.create_server(("", port), family=kind, backlog=1))
+        return True
+    return False
+
+
+def pass_signals_on(child: subprocess.Popen[bytes], at_end: Callable[[], None] | None = None) -> None:
+    """Give the signals that end this process to the server, and stay to see how it ends.
+
+    Parameters
+    ----------
+    child
+        The server.
+    at_end
+        Called on SIGTERM; it has to be safe in a signal handler.
+    """
 
     def forward(number: int, _frame: object) -> None:
         child.send_signal(number)
+        if number == signal.SIGTERM and at_end is not None:
+            at_end()
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, forward)
@@ -211,8 +264,37 @@ def exit_code(child: subprocess.Popen[bytes]) -> int:
     return 128 - code if code < 0 else code
 
 
+def see_off(child: subprocess.Popen[bytes], environ: dict[str, str], port: int) -> int:
+    """Wait for the server's end and return its exit code, and tell the hub before anybody has the port.
+
+    The proxy sends the owner's requests to this port until the hub knows better, and any user of this node
+    could take it. So the hub is told on SIGTERM or when the server is gone, and until it has answered the
+    port is held in the server's place. Somebody quick may still be faster, for the moment that the hub needs;
+    and where nothing of this runs (the whole job is killed at once) only Slurm tells the hub. The real cure
+    is JupyterHub's ``internal_ssl``: then the proxy talks to nobody but the holder of the server's
+    certificate.
+    """
+    ends: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put() may interrupt itself
+
+    def wait() -> None:
+        child.wait()
+        ends.put(None)
+
+    pass_signals_on(child, lambda: ends.put(None))
+    threading.Thread(target=wait, daemon=True).start()
+    ends.get()
+    telling = threading.Thread(target=tell_end, args=(environ,), daemon=True)
+    telling.start()
+    free = [socket.AF_INET, socket.AF_INET6]
+    with contextlib.ExitStack() as held:
+        while telling.is_alive():
+            free = [kind for kind in free if not hold(port, kind, held)]
+            telling.join(0.001 if free else FAREWELL)
+    return exit_code(child)
+
+
 def serve(words: list[str], environ: dict[str, str]) -> int:
-    """Run the server, report its port once it listens, and return its exit code.
+    """Run the server, report its port once it listens, see it off, and return its exit code.
 
     Parameters
     ----------
@@ -237,7 +319,7 @@ def serve(words: list[str], environ: dict[str, str]) -> int:
                 say(f"the hub did not take the report of port {port}: {problem}")
                 stop(child)
                 return EXIT_NOT_REPORTED
-            return exit_code(child)
+            return see_off(child, environ, port)
         if child.poll() is not None and not listeners(port):
             return exit_code(child)
         say(f"somebody else took port {port}, trying another one")

@@ -27,6 +27,8 @@ _NOT_OURS = frozenset({"_xsrf"})
 _LONGEST = 200
 _SHOWN = 40
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
+# Minutes and seconds to Slurm, hours and minutes to most people.
+_AMBIGUOUS = re.compile(r"[0-9]+:[0-9]+", re.ASCII)
 
 
 class RequestError(ValueError):
@@ -232,6 +234,9 @@ def _gpu_type(values: Mapping[str, str | int], profile: Profile, gpus: int) -> s
 def _time(values: Mapping[str, str | int], profile: Profile) -> int:
     value = values.get("time", profile.default_time)
     allowed = f"at most {units.show_minutes(profile.max_time)} allowed in “{profile.title}”"
+    if isinstance(value, str) and _AMBIGUOUS.fullmatch(value):
+        sentence = f"{_show(value)} asked, but is that hours? Write 1:30:00 for hours or 90 for minutes"
+        raise RequestError("time", f"{sentence}; {allowed}.")
     try:
         asked = units.minutes(value) if isinstance(value, str) else value
     except ValueError as error:

@@ -150,7 +150,8 @@ def _directives(request: JobRequest, plan: Plan) -> list[str]:
         directive("ntasks-per-node", 1),
         directive("cpus-per-task", request.cpus),
         directive("time", request.time),
-        directive("chdir", plan.home),
+        # Not the home folder: every path below is absolute, and its name may hold what no directive can.
+        directive("chdir", "/"),
     ]
     if request.memory is not None:
         lines.append(directive("mem", f"{request.memory}M"))

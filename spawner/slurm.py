@@ -13,6 +13,7 @@ import pwd
 import re
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -34,6 +35,9 @@ _UNAVAILABLE = re.compile(
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 _SECONDS = {"SLURM_TIME_FORMAT": "%s"}
 _NODE_ADDRESS_SECONDS = 300.0
+_COMMANDS = 8  # at once: Slurm's controller has more to do than to answer one hub
+# Not asyncio's own threads: a name service that hangs must not stop whatever else uses those.
+_LOOKUPS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="carme-account")
 
 
 class SlurmError(Exception):
@@ -82,7 +86,7 @@ async def account_of(username: str, time_out: float = 10.0) -> Account:
     """
     try:
         async with asyncio.timeout(time_out):
-            return await asyncio.to_thread(_account, username)
+            return await asyncio.get_running_loop().run_in_executor(_LOOKUPS, _account, username)
     except KeyError:
         raise AccountError(
             f"There is no account {username!r} on this cluster; ask its administrators."
@@ -119,6 +123,9 @@ class Slurm:
     conf: str = ""
     time_out: float = 20.0
     _addresses: dict[str, tuple[float, str]] = field(default_factory=dict, compare=False, repr=False)
+    _free: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_COMMANDS), compare=False, repr=False
+    )
 
     async def run(
         self,
@@ -131,7 +138,8 @@ class Slurm:
         """Run a command, as the hub or as a person.
 
         A hub that is root becomes the person in the child; one that is not uses a sudo rule for exactly
-        these commands. The child's environment is what is given here and nothing of the hub's.
+        these commands, which also says what sudo keeps of the environment. The child's environment is what
+        is given here and nothing of the hub's.
 
         Raises
         ------
@@ -140,15 +148,24 @@ class Slurm:
         """
         variables = _ENVIRONMENT | ({"SLURM_CONF": self.conf} if self.conf else {}) | dict(env or {})
         identity: dict[str, object] = {}
-        words = list(words)
-        program = PurePath(words[0]).name
+        sudo: list[str] = []
         if account is not None:
             variables |= {"HOME": account.home, "USER": account.name, "LOGNAME": account.name}
             if os.geteuid() == 0:
                 identity = {"user": account.uid, "group": account.gid, "extra_groups": account.groups}
             elif os.geteuid() != account.uid:
-                kept = ",".join(sorted(variables))
-                words = ["/usr/bin/sudo", "-n", "-u", account.name, f"--preserve-env={kept}", "--", *words]
+                sudo = ["/usr/bin/sudo", "-n", "-u", account.name, "--"]
+        async with self._free:
+            return await self._run([*sudo, *words], PurePath(words[0]).name, stdin, variables, identity)
+
+    async def _run(
+        self,
+        words: Sequence[str],
+        program: str,
+        stdin: str,
+        variables: Mapping[str, str],
+        identity: Mapping[str, object],
+    ) -> Completed:
         try:
             process = await asyncio.create_subprocess_exec(
                 *words,

@@ -14,7 +14,7 @@ from jupyterhub.spawner import Spawner
 from sqlalchemy.orm import object_session
 
 from carme_hub.spawner import failure, progress, script
-from carme_hub.spawner.answers import Phase
+from carme_hub.spawner.answers import Ending, Phase
 from carme_hub.spawner.offer import OfferingSpawner, SessionError
 from carme_hub.spawner.slurm import Account, Slurm, SlurmError, SubmitRefused, account_of
 from carme_hub.spawner.summary import summary
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 FIRST_PICTURE = 10.0  # seconds to wait for the first answer about a job of before the hub's restart
 LAST_WORDS = 10.0  # seconds to wait for the final state of a job that is ending
 STOP_PATIENCE = 60.0  # seconds in which a job has to take its cancellation, and then to end
+LINGER = 60.0  # seconds in which a job whose server says that it ends has to end, before it is cancelled
 
-# One watcher for each cluster, shared by all spawners of the hub.
-_WATCHERS: dict[Slurm, Watcher] = {}
+# One of both for each cluster, shared by all spawners of the hub.
+_CLUSTERS: dict[tuple[str, str, float], tuple[Slurm, Watcher]] = {}
 
 
 class JobEnded(Exception):  # noqa: N818 - reads as what it says
@@ -73,18 +74,27 @@ class CarmeSpawner(OfferingSpawner):
         self._node = ""
         self._port = 0
         self._reported = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._guard: asyncio.Task[None] | None = None
 
     # --- A start ---
+
+    def _cluster(self) -> tuple[Slurm, Watcher]:
+        key = (self.slurm_folder, self.slurm_conf, float(self.slurm_time_out))
+        if key not in _CLUSTERS:
+            slurm = Slurm(*key)
+            _CLUSTERS[key] = (slurm, Watcher(slurm, self.log))
+        return _CLUSTERS[key]
 
     @property
     def slurm(self) -> Slurm:
         """Return the cluster's commands."""
-        return Slurm(self.slurm_folder, self.slurm_conf, float(self.slurm_time_out))
+        return self._cluster()[0]
 
     @property
     def watcher(self) -> Watcher:
         """Return the watcher that all spawners of this cluster share."""
-        return _WATCHERS.setdefault(self.slurm, Watcher(self.slurm, self.log))
+        return self._cluster()[1]
 
     async def start(self) -> tuple[str, int]:
         """Submit the job and wait, for days if need be, until its server listens.
@@ -133,7 +143,7 @@ class CarmeSpawner(OfferingSpawner):
         hub = hashlib.sha256(self.hub.api_url.encode()).hexdigest()[:8]
         return script.Plan(
             home=account.home,
-            mark=f"carme:{hub}:{self.user.name}/{self.name}",
+            mark=f"carme:{hub}:{quote(self.user.name, safe='')}/{quote(self.name, safe='')}",
             command=(*self.cmd, *self.get_args()),
             reporter=_REPORTER,
             apptainer=self.apptainer,
@@ -172,20 +182,20 @@ class CarmeSpawner(OfferingSpawner):
                     view = watcher.view(number)
                     forgotten = self.job_id != str(number)
                     if forgotten or (view is not None and view.phase in {Phase.ENDING, Phase.ENDED}):
-                        raise JobEnded(view)
+                        raise JobEnded(None if forgotten else view)
                     if view is not None and view.phase is Phase.RUNNING and view.node:
                         self._node = view.node
                         if self._port:
                             return await self.slurm.node_address(view.node), self._port
                         if limit.when() is None:
                             limit.reschedule(asyncio.get_running_loop().time() + self.server_start_timeout)
-                    await self._news(number, view)
+                    await self._news(number, view, self._reported)
 
-    async def _news(self, number: int, view: View | None) -> None:
+    async def _news(self, number: int, view: View | None, event: asyncio.Event) -> None:
         """Wait until the job looks different or reports."""
         awaited = [asyncio.ensure_future(self.watcher.changed(number, view))]
-        if not self._reported.is_set():
-            awaited.append(asyncio.ensure_future(self._reported.wait()))  # type: ignore[arg-type]
+        if not event.is_set():
+            awaited.append(asyncio.ensure_future(event.wait()))  # type: ignore[arg-type]
         try:
             await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -193,23 +203,23 @@ class CarmeSpawner(OfferingSpawner):
                 task.cancel()
 
     async def _death(self, request: JobRequest, account: Account, view: View | None) -> SessionError:
-        """Find out why a job died, waiting a moment for its final state."""
+        """Find out why a job died, waiting a moment for its final state and its ending."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
-                while view is not None and view.phase is Phase.ENDING:
+                while view is not None and view.ending is None:
                     view = await self.watcher.changed(int(self.job_id), view)
-        ending = view.ending if view is not None else None
-        if ending is None:
-            ending = await self.slurm.ending(int(self.job_id))
+        ending = None if view is None else view.ending or Ending(view.state)
         log = await self._log_tail(account)
         sentence = failure.sentence(ending, request, account.home, log)
         self.log.warning("Job %s of %s: %s", self.job_id, self._log_name, sentence)
         return SessionError(sentence, reason="died", status_code=500, log=log)
 
     async def _log_tail(self, account: Account) -> str:
+        if not self.job_id:
+            return ""
         return await self.slurm.log_tail(script.log_path(account.home, int(self.job_id)), account)
 
-    # --- The job's report (report.ReportHandler) ---
+    # --- The job's reports (report.ReportHandler) ---
 
     def owns_token(self, token: str) -> bool:
         """Say whether a token is the one this session was started with."""
@@ -227,6 +237,19 @@ class CarmeSpawner(OfferingSpawner):
             self.watcher.look()
         return True
 
+    async def take_end(self) -> bool:
+        """Take the server's word that it ends, and return when JupyterHub has removed its route.
+
+        The word is a person's: the job is seen to its end, whether it is true or not.
+        """
+        if not self._port or not self.job_id:
+            return False
+        self._abandon(LINGER)
+        self._ended.set()
+        if self._guard is not None:
+            await asyncio.shield(self._guard)
+        return True
+
     # --- While it runs, and its end ---
 
     @property
@@ -238,7 +261,7 @@ class CarmeSpawner(OfferingSpawner):
         """Say from the watcher's picture whether the job is alive (None) or how it ended."""
         if self._submission is not None and not self._submission.done():
             return None
-        if not self.job_id:
+        if not self.job_id or self._ended.is_set():
             return 0
         self.watcher.watch(int(self.job_id))
         view = self.watcher.view(int(self.job_id))
@@ -246,9 +269,49 @@ class CarmeSpawner(OfferingSpawner):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FIRST_PICTURE):
                     view = await self.watcher.changed(int(self.job_id), None)
-        if view is None or view.phase in {Phase.PENDING, Phase.RUNNING}:
+        if view is None:
             return None
+        if view.phase is not Phase.ENDED:
+            if not self._left(view):
+                return None
+            self._abandon()
         return view.ending.exit_code if view.ending else 0
+
+    def _left(self, view: View) -> bool:
+        """Say whether the job is no longer where its server listened.
+
+        It is ending, or it waits to start again, or did so on another node. All of these end the session,
+        and none of them the job: Slurm may start it again after COMPLETING.
+        """
+        listened = bool(self._port and self._node)
+        return listened and (view.phase is not Phase.RUNNING or view.node not in {"", self._node})
+
+    def _abandon(self, after: float = 0.0) -> None:
+        """Have the job ended in any case: what JupyterHub forgets would go on unseen else."""
+        number, name = int(self.job_id), self.user.name
+
+        async def cancel() -> None:
+            await self.slurm.cancel(number, await account_of(name))
+
+        self.watcher.abandon(number, cancel, after)
+
+    def start_polling(self) -> None:
+        """Poll as JupyterHub does, and notice the end as soon as the watcher or the job tells it."""
+        super().start_polling()
+        self._guard = asyncio.ensure_future(self._notice_end(self.job_id))
+
+    async def _notice_end(self, job_id: str) -> None:
+        """Have JupyterHub remove the route when the job ends: its port is free for anybody then."""
+        while True:
+            view = self.watcher.view(int(job_id)) if job_id else None
+            if await self.poll() is not None:
+                break
+            await self._news(int(job_id), view, self._ended)
+        if self._spawn_future is not None:
+            # JupyterHub says last of all what it wants to be called for.
+            await asyncio.wait([self._spawn_future])
+        if self.job_id == job_id and not self._stop_pending:
+            await self.poll_and_notify()
 
     async def get_url(self) -> str:
         """Return the server's address; after a hub's restart, wait for a job that is still pending.
@@ -276,29 +339,34 @@ class CarmeSpawner(OfferingSpawner):
         if not self.job_id:
             return
         number = int(self.job_id)
-        await self._cancel(number)
+        cancelled = await self._cancel(number)
         self.watcher.watch(number)
-        if not now:
+        if cancelled and not now:
             with contextlib.suppress(TimeoutError), self.watcher.waiting():
                 async with asyncio.timeout(STOP_PATIENCE):
                     view = self.watcher.view(number)
                     while view is None or view.phase in {Phase.PENDING, Phase.RUNNING}:
                         view = await self.watcher.changed(number, view)
+        view = self.watcher.view(number)
+        if view is None or view.phase is not Phase.ENDED:
+            # JupyterHub forgets the job now, whatever becomes of it.
+            self._abandon()
 
-    async def _cancel(self, number: int) -> None:
-        """Cancel the job, again and again while Slurm does not answer: it would go on unseen else."""
+    async def _cancel(self, number: int) -> bool:
+        """Cancel the job, again and again while Slurm does not answer; False when it never did."""
         end, delay = asyncio.get_running_loop().time() + STOP_PATIENCE, 0.5
         while True:
             try:
                 await self.slurm.cancel(number, await account_of(self.user.name))
             except SlurmError as error:
                 if asyncio.get_running_loop().time() > end:
-                    raise
+                    self.log.error("Job %s is cancelled later: %s", number, error)  # noqa: TRY400 - no traceback
+                    return False
                 self.log.warning("Job %s is not cancelled yet: %s", number, error)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 5.0)
             else:
-                return
+                return True
 
     async def progress(self) -> AsyncIterator[dict[str, str | int]]:
         """Say what the start waits for, whenever that changes."""
@@ -310,7 +378,7 @@ class CarmeSpawner(OfferingSpawner):
                 yield event
                 said = event
             if self.job_id:
-                await self._news(int(self.job_id), view)
+                await self._news(int(self.job_id), view, self._reported)
             await asyncio.sleep(0.1)
 
     # --- What survives a restart of the hub ---

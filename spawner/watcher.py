@@ -6,21 +6,25 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from carme_hub.spawner.answers import PHASES, Ending, Phase
+from carme_hub.spawner.answers import PHASES, UNKNOWN, Ending, Phase
 from carme_hub.spawner.slurm import SlurmError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 
     from carme_hub.spawner.answers import Picture, QueueEntry
 
-LONG = 30.0
+# While nobody waits. A job that is killed at once is noticed no earlier, and its port is anybody's: see
+# `carme_hub.spawner.reporter.see_off`.
+LONG = 10.0
 SHORT = 0.5
 # The longer somebody waits already, the less half a second matters.
 PATIENT = 5.0
+# How many endings are asked for at once; accounting may be slow.
+ENDINGS = 4
 # The longest pause after failures, while somebody waits and while nobody does.
 SLOWEST_WAITING = 10.0
 SLOWEST = 120.0
@@ -38,7 +42,13 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """What is known about one job. Equal views mean that nothing changed."""
+    """What is known about one job. Equal views mean that nothing changed.
+
+    Attributes
+    ----------
+    ending
+        None until it is known, which is later than the phase. One with the state "UNKNOWN" is final, too.
+    """
 
     phase: Phase
     state: str
@@ -55,6 +65,12 @@ class _Watched:
     view: View | None = None
 
 
+@dataclass(frozen=True)
+class _Abandoned:
+    cancel: Callable[[], Awaitable[None]]
+    due: float  # time.monotonic() from which on the job is cancelled
+
+
 class Watcher:
     """Reads the state of all watched jobs with one squeue per interval.
 
@@ -68,14 +84,18 @@ class Watcher:
     Notes
     -----
     A job is gone only if Slurm says so: its state is final, or a complete answer that is younger than the
-    submission does not have it. Then accounting is asked once. A failed or slow answer changes nothing.
-    The task that asks starts when the first job is watched and ends when there is none.
+    submission does not have it. Then accounting is asked once, while the watch goes on. A failed or slow
+    answer changes nothing. The task that asks starts when the first job is watched and ends when there is
+    none.
     """
 
     def __init__(self, source: Source, log: logging.Logger | None = None) -> None:
         self._source = source
         self._log = log or logging.getLogger(__name__)
         self._jobs: dict[int, _Watched] = {}
+        self._abandoned: dict[int, _Abandoned] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._few = asyncio.Semaphore(ENDINGS)
         self._waiting: list[float] = []
         self._hurry = asyncio.Event()
         self._news: asyncio.Future[None] | None = None
@@ -94,8 +114,27 @@ class Watcher:
         if job_id not in self._jobs:
             self._jobs[job_id] = _Watched(time.monotonic() if submitted else 0.0)
             self._hurry.set()
+        self._awake()
+
+    def _awake(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="carme-watcher")
+
+    def abandon(self, job_id: int, cancel: Callable[[], Awaitable[None]], after: float = 0.0) -> None:
+        """See to the end of a job that no session belongs to any more: cancel it at every look at it.
+
+        Parameters
+        ----------
+        job_id
+            The job; it need not be watched.
+        cancel
+            Cancels the job as its owner; a SlurmError means that it has to be tried again.
+        after
+            Seconds in which the job may end by itself; one that waits to start again does not.
+        """
+        self._abandoned.setdefault(job_id, _Abandoned(cancel, time.monotonic() + after))
+        self._hurry.set()
+        self._awake()
 
     def forget(self, job_id: int) -> None:
         """Stop watching a job."""
@@ -141,7 +180,7 @@ class Watcher:
 
     async def _run(self) -> None:
         failures = 0
-        while self._jobs:
+        while self._jobs or self._abandoned:
             self._hurry.clear()
             began = time.monotonic()
             try:
@@ -173,35 +212,69 @@ class Watcher:
         open_jobs = [
             number for number, job in self._jobs.items() if not job.view or job.view.phase is not Phase.ENDED
         ]
-        if not open_jobs:
+        asked = list(dict.fromkeys([*open_jobs, *self._abandoned]))
+        if not asked:
             return
-        picture = await self._source.queue(open_jobs)
+        picture = await self._source.queue(asked)
         changed = False
         for number in open_jobs:
             watched = self._jobs.get(number)
             if watched is None:
                 continue
-            view = await self._seen(number, watched, picture)
+            view = self._seen(number, watched, picture)
             if view is not None and view != watched.view:
                 watched.view = view
                 changed = True
+                if view.phase is Phase.ENDED:
+                    self._start(self._learn_ending(number, watched, view))
         if changed:
             self._wake()
+        self._clear_away(picture)
+
+    def _clear_away(self, picture: Picture) -> None:
+        """Cancel the abandoned jobs that are still there."""
+        for number, job in list(self._abandoned.items()):
+            entry = picture.jobs.get(number)
+            if entry is None or self._phase(entry) is Phase.ENDED:
+                del self._abandoned[number]
+            elif self._phase(entry) is Phase.PENDING or time.monotonic() >= job.due:
+                self._start(self._cancel(number, job))
+
+    async def _cancel(self, number: int, job: _Abandoned) -> None:
+        try:
+            await job.cancel()
+        except SlurmError as error:
+            self._log.warning("Job %s has no session any more and is not cancelled yet: %s", number, error)
+
+    async def _learn_ending(self, number: int, watched: _Watched, view: View) -> None:
+        async with self._few:
+            ending = await self._source.ending(number) or Ending(view.state)
+        watched.view = replace(
+            view, ending=ending, state=ending.state if view.state == UNKNOWN else view.state
+        )
+        self._log.info("Job %s ended: %s, exit code %s", number, ending.state, ending.exit_code)
+        self._wake()
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        """Do something that may take long, while the watch goes on."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("The watcher could not do its work", exc_info=error)
 
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
-    async def _seen(self, number: int, watched: _Watched, picture: Picture) -> View | None:
+    def _seen(self, number: int, watched: _Watched, picture: Picture) -> View | None:
         entry = picture.jobs.get(number)
         if entry is None:
-            if picture.taken_at <= watched.since:
-                return None
-            ending = await self._source.ending(number)
-            return View(Phase.ENDED, ending.state if ending else "UNKNOWN", ending=ending)
-        phase = self._phase(entry)
-        ending = await self._source.ending(number) if phase is Phase.ENDED else None
-        return View(phase, entry.state, entry.reason, entry.node, entry.start, entry.end, ending)
+            return None if picture.taken_at <= watched.since else View(Phase.ENDED, UNKNOWN)
+        return View(self._phase(entry), entry.state, entry.reason, entry.node, entry.start, entry.end)
 
     def _phase(self, entry: QueueEntry) -> Phase:
         phase = PHASES.get(entry.state)

@@ -6,7 +6,7 @@
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=1
 #SBATCH --time=120
-#SBATCH --chdir=/srv/home/rosa
+#SBATCH --chdir=/
 #SBATCH --mem=1024M
 #SBATCH --output=/dev/null
 #SBATCH --error=/dev/null

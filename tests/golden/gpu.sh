@@ -7,7 +7,7 @@
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=4
 #SBATCH --time=90
-#SBATCH --chdir=/srv/home/rosa
+#SBATCH --chdir=/
 #SBATCH --mem=4096M
 #SBATCH --gres=gpu:h100:2
 #SBATCH --output=/dev/null

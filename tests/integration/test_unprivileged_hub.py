@@ -8,7 +8,8 @@ import pytest
 
 from tests.support import ROOT
 
-RULE = (ROOT / "etc" / "sudoers.d" / "carme-hub").read_text().replace("jupyterhub", "nobody")
+RULE = (ROOT / "etc" / "sudoers.d" / "carme-hub").read_text()
+RULE = RULE.replace("jupyterhub", "nobody").replace("cluster-users", "researchers")
 # Not root; it may only read a checkout that lies in a folder of root's.
 HUB = (
     *("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"),
@@ -24,8 +25,9 @@ async def main():
     cluster = slurm.Slurm()
     rosa = await slurm.account_of("rosa")
     script = "#!/bin/bash\\n#SBATCH --output=/dev/null\\nmkdir -p ~/.carme\\n"
-    script += "echo $CARME_TEST > ~/.carme/session-$SLURM_JOB_ID.log; sleep 600\\n"
-    job = await cluster.submit(script, rosa, {"CARME_TEST": "handed over", "HOME": rosa.home})
+    script += "echo $APPTAINERENV_CARME_TEST $LD_PRELOAD > ~/.carme/session-$SLURM_JOB_ID.log; sleep 600\\n"
+    variables = {"APPTAINERENV_CARME_TEST": "handed over", "LD_PRELOAD": "/a/trap.so"}
+    job = await cluster.submit(script, rosa, variables)
     for _ in range(600):
         tail = await cluster.log_tail(log_path(rosa.home, job), rosa)
         if tail:
@@ -59,6 +61,10 @@ def test_a_hub_without_privileges_works_through_the_rule(site):
     [
         ("-u", "rosa", "/usr/bin/id"),
         ("-u", "root", "/usr/bin/sbatch", "--parsable"),
+        ("-u", "slurm", "/usr/bin/sbatch", "--parsable"),
+        ("-u", "noah", "/usr/bin/sbatch", "--parsable"),
+        ("-u", "rosa", "LD_PRELOAD=/a/trap.so", "/usr/bin/sbatch", "--parsable"),
+        ("-u", "rosa", "--preserve-env=PATH", "/usr/bin/sbatch", "--parsable"),
         ("-u", "rosa", "/usr/bin/sbatch", "--parsable", "--uid=0"),
         ("-u", "rosa", "/usr/bin/scancel", "--user=ravi"),
         ("-u", "rosa", "/usr/bin/tail", "-c", "4000", "--", "/etc/passwd"),

@@ -34,6 +34,8 @@ while True: time.sleep(60)
 class Hub(http.server.ThreadingHTTPServer):
     def __init__(self, answers):
         self.answers, self.reports, self.heard = list(answers), [], threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
         super().__init__(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -46,6 +48,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.reports.append((self.path, self.headers["Authorization"], json.loads(body)))
+        self.server.gate.wait(10)
         answer = self.server.answers.pop(0) if self.server.answers else 204
         self.send_response(answer)
         if answer == 302:
@@ -133,6 +136,56 @@ def test_sigterm_reaches_the_server_and_its_exit_code_comes_back(hub, run):
     assert process.wait(10) == 7
 
 
+def bindable(port):
+    """Whether somebody else on this node could take the port now."""
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            stranger.bind(("", port))
+            stranger.listen()
+        except OSError:
+            return False
+        return True
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_the_hub_learns_of_the_end_before_anybody_can_have_the_port(hub, run, end):
+    site = hub()
+    process = run(site)
+    assert site.heard.wait(10)
+    port = site.reports[0][2]["port"]
+    site.gate.clear()  # the hub takes its time for an answer
+    server = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+    os.kill(process.pid if end == signal.SIGTERM else server, end)
+    deadline = time.monotonic() + 10
+    while len(site.reports) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    while Path(f"/proc/{server}").exists():  # it is waited for
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.3)
+    assert not bindable(port)
+    site.gate.set()
+    assert process.wait(10) == (7 if end == signal.SIGTERM else 128 + signal.SIGKILL)
+    assert [(path, token, body) for path, token, body in site.reports[1:]] == [
+        ("/hub/api/carme/report", "token secret", {"ended": True})
+    ]
+    assert bindable(port)
+
+
+def test_a_hub_that_is_away_does_not_keep_the_job(hub, monkeypatch):
+    monkeypatch.setattr(reporter, "FAREWELL", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"{SCHEME}://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        reporter.tell_end({"JUPYTERHUB_API_URL": url, "JUPYTERHUB_API_TOKEN": "secret"})
+    assert 0.4 < time.monotonic() - began < 5
+    site = hub(500, 403)
+    reporter.tell_end(environment(site))
+    assert len(site.reports) == 2, "once more after 500, never after a no"
+
+
 def test_a_server_that_dies_first_is_not_reported(hub, run):
     site = hub()
     assert run(site, sys.executable, "-c", "raise SystemExit(5)").wait(10) == 5
@@ -180,12 +233,13 @@ def test_a_port_that_a_stranger_took_is_never_reported(hub, monkeypatch, capsys)
         taken = stranger.getsockname()[1]
         ports = iter([taken, reporter.free_port()])
         monkeypatch.setattr(reporter, "free_port", lambda: next(ports))
-        monkeypatch.setattr(reporter, "pass_signals_on", lambda _child: None)
+        monkeypatch.setattr(reporter, "pass_signals_on", lambda *_: None)
         server = "import signal; signal.alarm(3)\n" + SERVER
         assert reporter.serve([sys.executable, "-c", server], environment(site)) == 128 + signal.SIGALRM
     assert f"somebody else took port {taken}" in capsys.readouterr().err
-    assert [body["port"] for _, _, body in site.reports] != [taken]
-    assert len(site.reports) == 1
+    ported = [body["port"] for _, _, body in site.reports if "port" in body]
+    assert len(ported) == 1
+    assert ported != [taken]
 
 
 def test_a_stranger_in_the_other_address_family_is_noticed():

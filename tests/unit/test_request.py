@@ -92,6 +92,7 @@ HOSTILE = [
     ({"time": "1-00:01:00"}, "(time): 1-00:01:00 asked, at most 1-00:00:00 allowed"),
     ({"time": "UNLIMITED"}, "(time)"),
     ({"time": 0}, "(time)"),
+    ({"time": "1:30"}, "(time): '1:30' asked, but is that hours? Write 1:30:00 for hours or 90 for minutes"),
     ({"time": -5}, "(time)"),
     ({"time": "1:00:00\n#SBATCH --uid=0"}, "(time)"),
     ({"time": 10**30}, "(time)"),

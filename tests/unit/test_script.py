@@ -70,7 +70,7 @@ def test_weird_values_of_the_site_are_words_not_code():
     words = shlex.split(line.partition(" <<")[0])
     assert f"{WEIRD}/source:/it's $HOME:rw" in words
     assert words[-6:] == [f"{WEIRD}/base.sif", "python3", "-I", "-S", "-", "a b", "$(id)"][-6:]
-    assert '#SBATCH --chdir="/home/x y"' in directives(text)
+    assert "mkdir -p -- '/home/x y/.carme'" in text
     assert "#SBATCH --constraint=a&b|[c*2]" in directives(text)
 
 
@@ -84,6 +84,13 @@ def test_a_name_cannot_add_a_directive(ask):
     plan = script.Plan("/home/x", "carme:x:evil\n#SBATCH --uid=0/", ("x",), "pass")
     with pytest.raises(script.ScriptError, match="comment"):
         script.render(ask({}), plan)
+
+
+@pytest.mark.parametrize("home", ["/home/josé", "/home/o'brien"])
+def test_a_home_may_hold_what_no_directive_can(ask, home):
+    text = script.render(ask({}), script.Plan(home, "carme:x", ("x",), "pass"))
+    assert not [line for line in directives(text) if home in line]
+    assert f"mkdir -p -- {shlex.quote(home + '/.carme')}" in text
 
 
 @pytest.mark.parametrize("home", ["relative", "/a:b", "/a,b", "/a\nb", "/a/../b"])

@@ -1,13 +1,16 @@
 """The door to Slurm, with small programs in Slurm's place: how they answer and fail can be chosen."""
 
+import asyncio
 import getpass
 import json
 import os
+import threading
 import time
 
 import pytest
 
 from carme_hub.spawner import answers
+from carme_hub.spawner import slurm as module
 from carme_hub.spawner.answers import Ending, QueueEntry
 from carme_hub.spawner.slurm import Account, AccountError, Slurm, SlurmUnavailable, SubmitRefused, account_of
 
@@ -144,6 +147,33 @@ async def test_a_silent_command_is_killed(slurm, tmp_path):
     assert time.monotonic() - began < 5
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+async def test_few_commands_run_at_once(slurm, tmp_path):
+    body = f"echo x >> {tmp_path}/began; until [ -e {tmp_path}/go ]; do sleep 0.02; done"
+    cluster = slurm(squeue=body)
+    asked = [asyncio.ensure_future(cluster.queue([number])) for number in range(20)]
+    began = tmp_path / "began"
+    async with asyncio.timeout(5):
+        while not began.exists() or len(began.read_text()) < 16:  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.2)
+    assert began.read_text().count("x") == 8
+    (tmp_path / "go").touch()
+    await asyncio.gather(*asked)
+    assert began.read_text().count("x") == 20
+
+
+async def test_a_silent_name_service_takes_only_its_own_threads(monkeypatch):
+    end = threading.Event()
+    monkeypatch.setattr(module, "_account", lambda _name: end.wait(10))
+    try:
+        lookups = [asyncio.ensure_future(account_of("rosa", 0.2)) for _ in range(50)]
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: 5), 2) == 5
+        results = await asyncio.gather(*lookups, return_exceptions=True)
+        assert {type(result) for result in results} == {AccountError}
+    finally:
+        end.set()
 
 
 async def test_a_missing_command(slurm):

@@ -69,6 +69,7 @@ def slurm():
 async def make(slurm, monkeypatch):
     watcher = Watcher(slurm)
     monkeypatch.setattr(watching, "SHORT", 0.01)
+    monkeypatch.setattr(watching, "LONG", 0.05)
     monkeypatch.setattr(watching, "PATIENT", 0.02)
     monkeypatch.setattr(CarmeSpawner, "slurm", slurm)
     monkeypatch.setattr(CarmeSpawner, "watcher", watcher)
@@ -150,6 +151,17 @@ async def test_a_link_never_starts_a_job(make, slurm):
     assert not slurm.submitted
 
 
+def test_a_link_is_no_error_in_the_log(make, caplog):
+    one = make()
+    for link, logged in (({"profile": ["gpu"]}, False), ({"gpus": ["99"]}, True)):
+        caplog.clear()
+        try:
+            one.options_from_query(link)
+        except Exception:
+            one.log.exception("Failed to spawn single-user server with query arguments")
+        assert bool(caplog.records) is logged
+
+
 @pytest.mark.parametrize(
     "options", [{"prologue": "id"}, {"gpus": True}, {"gpus": [1]}, {"profile": {"a": 1}}, {"__class__": 1}]
 )
@@ -180,6 +192,14 @@ async def listen(one, slurm, port=40000, node="node1"):
     slurm.jobs[7] = QueueEntry(7, "RUNNING", "", node)
     assert one.owns_token(TOKEN)
     assert one.take_port(port)
+
+
+async def test_a_name_may_hold_what_no_directive_can(make, slurm):
+    one = make("josé o'brien")
+    start = asyncio.ensure_future(one.start())
+    await listen(one, slurm)
+    await asyncio.wait_for(start, 5)
+    assert ":jos%C3%A9%20o%27brien/\n" in slurm.submitted[0][0]
 
 
 async def test_a_start_returns_where_the_server_listens(make, slurm):
@@ -346,7 +366,110 @@ async def test_a_job_that_ended_meanwhile(make, slurm):
     one = make()
     one.load_state({"job_id": "7", "port": 40000, "node": "node1"})
     slurm.end = Ending("FAILED", "", 3)
-    assert await asyncio.wait_for(one.poll(), 5) == 3
+    assert await asyncio.wait_for(one.poll(), 5) is not None
+    await until(lambda: one.watcher.view(7).ending)
+    assert await one.poll() == 3
+
+
+# --- the end of a session that nobody stopped ---
+
+
+@pytest.fixture
+def running(make, slurm):
+    """Return a function that starts a session as far as JupyterHub goes, with the list of its callbacks."""
+
+    async def start(**traits):
+        one, told = make(**traits), []
+        start = asyncio.ensure_future(one.start())
+        await listen(one, slurm)
+        await asyncio.wait_for(start, 5)
+        one.add_poll_callback(lambda: told.append(one.job_id))
+        one.start_polling()
+        await asyncio.sleep(0)
+        return one, told
+
+    return start
+
+
+async def test_the_jobs_word_of_its_end_removes_the_route_before_it_is_answered(running, slurm):
+    one, told = await running(poll_interval=3600)
+    assert await asyncio.wait_for(one.take_end(), 5)
+    assert told == ["7"]
+    assert await one.poll() == 0
+    assert not slurm.cancelled, "it has some time to end by itself"
+    slurm.jobs.clear()
+
+
+async def test_nobody_says_the_end_before_the_port(make, slurm):
+    one = make()
+    assert not await one.take_end()
+    start = asyncio.ensure_future(one.start())
+    await until(lambda: slurm.submitted)
+    assert not await one.take_end()
+    await listen(one, slurm)
+    await asyncio.wait_for(start, 5)
+    assert await one.take_end()
+    slurm.jobs.clear()
+
+
+async def test_an_end_while_the_session_still_starts_is_told_as_soon_as_jupyterhub_listens(make, slurm):
+    one, told = make(poll_interval=3600), []
+    start = asyncio.ensure_future(one.start())
+    await listen(one, slurm)
+    await asyncio.wait_for(start, 5)
+    one._spawn_future = asyncio.get_running_loop().create_future()
+    one.start_polling()
+    ended = asyncio.ensure_future(one.take_end())
+    await asyncio.sleep(0.05)
+    assert not told
+    one.add_poll_callback(lambda: told.append(one.job_id))
+    one._spawn_future.set_result(None)
+    await asyncio.wait_for(ended, 5)
+    assert told == ["7"]
+    slurm.jobs.clear()
+
+
+async def test_a_job_that_is_killed_is_noticed_by_the_watcher(running, slurm):
+    _, told = await running(poll_interval=3600)
+    slurm.jobs[7] = QueueEntry(7, "FAILED")
+    await until(lambda: told)
+    assert not slurm.cancelled
+
+
+@pytest.mark.parametrize("then", [("PENDING", "BeginTime", ""), ("RUNNING", "", "node2")])
+async def test_a_job_that_is_started_again_is_cancelled_and_no_session(running, slurm, then):
+    one, told = await running(poll_interval=3600)
+    slurm.jobs[7] = QueueEntry(7, "COMPLETING", "", "node1")
+    await until(lambda: told)
+    # JupyterHub forgets the session, and Slurm starts the job again.
+    slurm.jobs[7] = QueueEntry(7, *then)
+    one.clear_state()
+    await until(lambda: slurm.jobs[7].state == "CANCELLED")
+    assert 7 in slurm.cancelled
+
+
+async def test_completing_is_no_end_before_a_port_is_known(make, slurm):
+    one = make()
+    slurm.jobs[7] = QueueEntry(7, "COMPLETING")
+    one.load_state({"job_id": "7"})
+    assert await asyncio.wait_for(one.poll(), 5) is None
+
+
+async def test_a_stop_that_slurm_does_not_take_is_done_later(running, slurm, monkeypatch):
+    monkeypatch.setattr(module, "STOP_PATIENCE", 0.0)
+    one, _ = await running()
+    slurm.cancel_errors = 3
+    await asyncio.wait_for(one.stop(), 5)
+    assert not slurm.cancelled
+    one.clear_state()
+    await until(lambda: slurm.cancelled)
+
+
+def test_all_sessions_of_a_cluster_share_its_commands_and_their_memory():
+    one, other, elsewhere = CarmeSpawner(), CarmeSpawner(), CarmeSpawner(slurm_conf="/etc/other.conf")
+    assert one.slurm is one.slurm is other.slurm
+    assert one.watcher is other.watcher
+    assert one.slurm is not elsewhere.slurm
 
 
 # --- what is inherited ---

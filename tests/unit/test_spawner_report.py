@@ -47,7 +47,8 @@ def test_a_second_route_of_that_name_stops_the_hub(monkeypatch):
 
 
 def test_a_port_is_read():
-    assert report.parse_port(b'{"port": 40000}') == 40000
+    assert report.parse_report(b'{"port": 40000}') == 40000
+    assert report.parse_report(b'{"ended": true}') is None
 
 
 @pytest.mark.parametrize(
@@ -68,13 +69,16 @@ def test_a_port_is_read():
         b'{"port": 8888, "ip": "10.0.0.1"}',
         b'{"port": 8888, "exec_prefix": "id"}',
         b'{"exec_prefix": "id"}',
+        b'{"ended": 1}',
+        b'{"ended": false}',
+        b'{"ended": true, "port": 8888}',
         b"\xff\xfe",
         b'{"port": 8888' + b" " * 300 + b"}",
     ],
 )
 def test_anything_but_one_port_is_refused(body):
     with pytest.raises(ValueError, match=r"."):
-        report.parse_port(body)
+        report.parse_report(body)
 
 
 class Session:
@@ -89,6 +93,10 @@ class Session:
             return False
         self.port = port
         return True
+
+    async def take_end(self):
+        self.ended = bool(self.port)
+        return self.ended
 
 
 class Owner:
@@ -134,6 +142,16 @@ async def test_other_tokens_and_cookies_report_nothing(header, by_token):
     session = Session("t1")
     assert await refused(Call(Owner(session), header, by_token=by_token)) == 403
     assert session.port == 0
+
+
+async def test_the_end_is_told_after_the_port_and_by_its_own_token():
+    session = Session("t1")
+    assert await refused(Call(Owner(session), "t1", body=b'{"ended": true}')) == 409
+    session = Session("t1", taken=True)
+    assert await refused(Call(Owner(session), "t2", body=b'{"ended": true}')) == 403
+    call = Call(Owner(session), "t1", body=b'{"ended": true}')
+    await call.post()
+    assert (call.status, session.ended) == (204, True)
 
 
 async def test_a_service_and_a_stranger_report_nothing():

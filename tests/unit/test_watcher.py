@@ -9,7 +9,7 @@ import pytest
 from carme_hub.spawner import watcher as module
 from carme_hub.spawner.answers import PHASES, Ending, Phase, Picture, QueueEntry
 from carme_hub.spawner.slurm import SlurmUnavailable
-from carme_hub.spawner.watcher import Watcher
+from carme_hub.spawner.watcher import View, Watcher
 
 
 class ScriptedSlurm:
@@ -19,7 +19,7 @@ class ScriptedSlurm:
         self.endings = {}
         self.endings_asked = []
         self.failing = False
-        self.gate = None
+        self.gate = self.slow = None
         self.late = 0.0
 
     async def queue(self, job_ids):
@@ -38,6 +38,8 @@ class ScriptedSlurm:
 
     async def ending(self, job_id):
         self.endings_asked.append(job_id)
+        if self.slow is not None:
+            await self.slow.wait()
         return self.endings.get(job_id)
 
 
@@ -145,10 +147,69 @@ async def test_a_missing_job_is_gone_and_accounting_is_asked_once(slurm, watcher
     slurm.endings = {1: Ending("OUT_OF_MEMORY")}
     watcher.watch(1)
     view = await soon(watcher.changed(1, None))
+    if view.ending is None:
+        view = await soon(watcher.changed(1, view))
     assert (view.phase, view.state, view.ending) == (Phase.ENDED, "OUT_OF_MEMORY", Ending("OUT_OF_MEMORY"))
     await asyncio.sleep(0.15)
     assert slurm.endings_asked == [1]
     assert len(slurm.asked) == 1, "an ended job is not asked for again"
+
+
+async def test_slow_accounting_holds_nobody_up(slurm, watcher):
+    slurm.slow = asyncio.Event()
+    slurm.states = {1: "FAILED", 2: "PENDING", 3: "TIMEOUT"}
+    for job in slurm.states:
+        watcher.watch(job)
+    with watcher.waiting():
+        ended = await soon(watcher.changed(1, None))
+        assert (ended.phase, ended.ending) == (Phase.ENDED, None)
+        pending = await soon(watcher.changed(2, None))
+        slurm.states[2] = "RUNNING"
+        assert (await soon(watcher.changed(2, pending))).phase is Phase.RUNNING
+    assert sorted(slurm.endings_asked) == [1, 3], "at the same time"
+    slurm.endings = {1: Ending("FAILED", "", 3)}
+    slurm.slow.set()
+    assert (await soon(watcher.changed(1, ended))).ending == Ending("FAILED", "", 3)
+    assert (await soon(watcher.changed(3, View(Phase.ENDED, "TIMEOUT")))).ending == Ending("TIMEOUT")
+
+
+async def test_an_abandoned_job_is_cancelled_until_it_has_ended(slurm, watcher, caplog):
+    slurm.states = {1: "RUNNING"}
+    tries = []
+
+    async def cancel():
+        tries.append(time.monotonic())
+        if len(tries) == 1:
+            raise SlurmUnavailable("no answer")
+        if len(tries) == 3:
+            slurm.states = {1: "CANCELLED"}
+
+    began = time.monotonic()
+    watcher.abandon(1, cancel, after=0.2)
+    await soon(watcher._task)
+    assert len(tries) == 3, "taking the order is not the end: Slurm could start it again"
+    assert tries[0] - began >= 0.2
+    assert "Job 1 has no session any more" in caplog.text
+
+
+async def test_an_abandoned_job_that_ends_by_itself_is_let_alone(slurm, watcher):
+    slurm.states = {1: "COMPLETING"}
+    watcher.abandon(1, None, after=3600)
+    await asked_times(slurm, 2)
+    slurm.states = {}
+    await soon(watcher._task)
+
+
+async def test_an_abandoned_job_that_would_start_again_gets_no_time(slurm, watcher):
+    slurm.states = {1: "COMPLETING"}
+
+    async def cancel():
+        slurm.states = {1: "CANCELLED"}
+
+    watcher.abandon(1, cancel, after=3600)
+    await asked_times(slurm, 2)
+    slurm.states = {1: "PENDING"}
+    await soon(watcher._task)
 
 
 async def test_an_unknown_state_is_alive_with_one_warning(slurm, watcher, caplog):
