@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 from jupyterhub.spawner import Spawner
-from sqlalchemy.orm import object_session
 
 from carme_hub.spawner import failure, progress, script
 from carme_hub.spawner.answers import Ending, Phase
-from carme_hub.spawner.offer import OfferingSpawner, SessionError
-from carme_hub.spawner.slurm import Account, Slurm, SlurmError, SubmitRefused, account_of
-from carme_hub.spawner.summary import summary
-from carme_hub.spawner.watcher import Watcher
+from carme_hub.spawner.job import JobSpawner, digest
+from carme_hub.spawner.offer import SessionError
+from carme_hub.spawner.slurm import SlurmError, SubmitRefused, account_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,16 +24,10 @@ if TYPE_CHECKING:
 
     from carme_hub.spawner.catalog import Catalog
     from carme_hub.spawner.request import JobRequest
-    from carme_hub.spawner.summary import Summary
+    from carme_hub.spawner.slurm import Account
     from carme_hub.spawner.watcher import View
 
-FIRST_PICTURE = 10.0  # seconds to wait for the first answer about a job of before the hub's restart
 LAST_WORDS = 10.0  # seconds to wait for the final state of a job that is ending
-STOP_PATIENCE = 60.0  # seconds in which a job has to take its cancellation, and then to end
-LINGER = 60.0  # seconds in which a job whose server says that it ends has to end, before it is cancelled
-
-# One of both for each cluster, shared by all spawners of the hub.
-_CLUSTERS: dict[tuple[str, str, float], tuple[Slurm, Watcher]] = {}
 
 
 class JobEnded(Exception):  # noqa: N818 - reads as what it says
@@ -60,41 +51,8 @@ def check_config(config: Config) -> Catalog:
     return CarmeSpawner(config=config).catalog
 
 
-class CarmeSpawner(OfferingSpawner):
+class CarmeSpawner(JobSpawner):
     """One session is one Slurm job with a container in it."""
-
-    def __init__(self, **traits: Any) -> None:
-        self._reset()
-        super().__init__(**traits)
-
-    def _reset(self) -> None:
-        self._submission: asyncio.Task[int] | None = None
-        self._token_digest = ""
-        self._session: dict[str, str | int] = {}
-        self._node = ""
-        self._port = 0
-        self._reported = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._guard: asyncio.Task[None] | None = None
-
-    # --- A start ---
-
-    def _cluster(self) -> tuple[Slurm, Watcher]:
-        key = (self.slurm_folder, self.slurm_conf, float(self.slurm_time_out))
-        if key not in _CLUSTERS:
-            slurm = Slurm(*key)
-            _CLUSTERS[key] = (slurm, Watcher(slurm, self.log))
-        return _CLUSTERS[key]
-
-    @property
-    def slurm(self) -> Slurm:
-        """Return the cluster's commands."""
-        return self._cluster()[0]
-
-    @property
-    def watcher(self) -> Watcher:
-        """Return the watcher that all spawners of this cluster share."""
-        return self._cluster()[1]
 
     async def start(self) -> tuple[str, int]:
         """Submit the job and wait, for days if need be, until its server listens.
@@ -115,7 +73,7 @@ class CarmeSpawner(OfferingSpawner):
             text = script.render(request, self._plan(account))
             variables = script.environment(self._variables(request, account))
             self._session = request.options()
-            self._token_digest = _digest(self.api_token)
+            self._token_digest = digest(self.api_token)
             # A start that is given up during sbatch must still learn the job's number, for stop() to end it.
             self._submission = asyncio.ensure_future(self._submit(text, account, variables))
             await asyncio.shield(self._submission)
@@ -191,17 +149,6 @@ class CarmeSpawner(OfferingSpawner):
                             limit.reschedule(asyncio.get_running_loop().time() + self.server_start_timeout)
                     await self._news(number, view, self._reported)
 
-    async def _news(self, number: int, view: View | None, event: asyncio.Event) -> None:
-        """Wait until the job looks different or reports."""
-        awaited = [asyncio.ensure_future(self.watcher.changed(number, view))]
-        if not event.is_set():
-            awaited.append(asyncio.ensure_future(event.wait()))  # type: ignore[arg-type]
-        try:
-            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in awaited:
-                task.cancel()
-
     async def _death(self, request: JobRequest, account: Account, view: View | None) -> SessionError:
         """Find out why a job died, waiting a moment for its final state and its ending."""
         with contextlib.suppress(TimeoutError):
@@ -218,100 +165,6 @@ class CarmeSpawner(OfferingSpawner):
         if not self.job_id:
             return ""
         return await self.slurm.log_tail(script.log_path(account.home, int(self.job_id)), account)
-
-    # --- The job's reports (report.ReportHandler) ---
-
-    def owns_token(self, token: str) -> bool:
-        """Say whether a token is the one this session was started with."""
-        return bool(self._token_digest) and secrets.compare_digest(_digest(token), self._token_digest)
-
-    def take_port(self, port: int) -> bool:
-        """Take the port the job reports, once, while it starts."""
-        if self._port or not self._token_digest or self._stop_pending:
-            return False
-        self._port = port
-        self._reported.set()
-        if self.job_id:
-            self._save_state()
-            # The job runs: learn its node now, not at the next interval.
-            self.watcher.look()
-        return True
-
-    async def take_end(self) -> bool:
-        """Take the server's word that it ends, and return when JupyterHub has removed its route.
-
-        The word is a person's: the job is seen to its end, whether it is true or not.
-        """
-        if not self._port or not self.job_id:
-            return False
-        self._abandon(LINGER)
-        self._ended.set()
-        if self._guard is not None:
-            await asyncio.shield(self._guard)
-        return True
-
-    # --- While it runs, and its end ---
-
-    @property
-    def session(self) -> Summary:
-        """Return what pages say of this session."""
-        return summary(self._session, self.catalog, self.job_id, self._node)
-
-    async def poll(self) -> int | None:
-        """Say from the watcher's picture whether the job is alive (None) or how it ended."""
-        if self._submission is not None and not self._submission.done():
-            return None
-        if not self.job_id or self._ended.is_set():
-            return 0
-        self.watcher.watch(int(self.job_id))
-        view = self.watcher.view(int(self.job_id))
-        if view is None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FIRST_PICTURE):
-                    view = await self.watcher.changed(int(self.job_id), None)
-        if view is None:
-            return None
-        if view.phase is not Phase.ENDED:
-            if not self._left(view):
-                return None
-            self._abandon()
-        return view.ending.exit_code if view.ending else 0
-
-    def _left(self, view: View) -> bool:
-        """Say whether the job is no longer where its server listened.
-
-        It is ending, or it waits to start again, or did so on another node. All of these end the session,
-        and none of them the job: Slurm may start it again after COMPLETING.
-        """
-        listened = bool(self._port and self._node)
-        return listened and (view.phase is not Phase.RUNNING or view.node not in {"", self._node})
-
-    def _abandon(self, after: float = 0.0) -> None:
-        """Have the job ended in any case: what JupyterHub forgets would go on unseen else."""
-        number, name = int(self.job_id), self.user.name
-
-        async def cancel() -> None:
-            await self.slurm.cancel(number, await account_of(name))
-
-        self.watcher.abandon(number, cancel, after)
-
-    def start_polling(self) -> None:
-        """Poll as JupyterHub does, and notice the end as soon as the watcher or the job tells it."""
-        super().start_polling()
-        self._guard = asyncio.ensure_future(self._notice_end(self.job_id))
-
-    async def _notice_end(self, job_id: str) -> None:
-        """Have JupyterHub remove the route when the job ends: its port is free for anybody then."""
-        while True:
-            view = self.watcher.view(int(job_id)) if job_id else None
-            if await self.poll() is not None:
-                break
-            await self._news(int(job_id), view, self._ended)
-        if self._spawn_future is not None:
-            # JupyterHub says last of all what it wants to be called for.
-            await asyncio.wait([self._spawn_future])
-        if self.job_id == job_id and not self._stop_pending:
-            await self.poll_and_notify()
 
     async def get_url(self) -> str:
         """Return the server's address; after a hub's restart, wait for a job that is still pending.
@@ -331,43 +184,6 @@ class CarmeSpawner(OfferingSpawner):
                 return f"{scheme}://{shown}:{port}{self.server.base_url}"
         return str(self.server.url)
 
-    async def stop(self, now: bool = False) -> None:
-        """End the job as its owner, and wait until Slurm has ended it."""
-        if self._submission is not None:
-            with contextlib.suppress(SlurmError):
-                await asyncio.shield(self._submission)
-        if not self.job_id:
-            return
-        number = int(self.job_id)
-        cancelled = await self._cancel(number)
-        self.watcher.watch(number)
-        if cancelled and not now:
-            with contextlib.suppress(TimeoutError), self.watcher.waiting():
-                async with asyncio.timeout(STOP_PATIENCE):
-                    view = self.watcher.view(number)
-                    while view is None or view.phase in {Phase.PENDING, Phase.RUNNING}:
-                        view = await self.watcher.changed(number, view)
-        view = self.watcher.view(number)
-        if view is None or view.phase is not Phase.ENDED:
-            # JupyterHub forgets the job now, whatever becomes of it.
-            self._abandon()
-
-    async def _cancel(self, number: int) -> bool:
-        """Cancel the job, again and again while Slurm does not answer; False when it never did."""
-        end, delay = asyncio.get_running_loop().time() + STOP_PATIENCE, 0.5
-        while True:
-            try:
-                await self.slurm.cancel(number, await account_of(self.user.name))
-            except SlurmError as error:
-                if asyncio.get_running_loop().time() > end:
-                    self.log.error("Job %s is cancelled later: %s", number, error)  # noqa: TRY400 - no traceback
-                    return False
-                self.log.warning("Job %s is not cancelled yet: %s", number, error)
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, 5.0)
-            else:
-                return True
-
     async def progress(self) -> AsyncIterator[dict[str, str | int]]:
         """Say what the start waits for, whenever that changes."""
         said: dict[str, str | int] = {}
@@ -381,42 +197,6 @@ class CarmeSpawner(OfferingSpawner):
                 await self._news(int(self.job_id), view, self._reported)
             await asyncio.sleep(0.1)
 
-    # --- What survives a restart of the hub ---
-
-    def _save_state(self) -> None:
-        """Write the state to the database now: JupyterHub does it only after start() has returned."""
-        if self.orm_spawner is not None:
-            self.orm_spawner.state = self.get_state()
-            session = object_session(self.orm_spawner)
-            if session is not None:
-                session.commit()
-
-    def get_state(self) -> dict[str, Any]:
-        """Return what the next hub needs to find this job again."""
-        state: dict[str, Any] = Spawner.get_state(self)
-        if self.job_id:
-            state |= {"job_id": self.job_id, "token_sha256": self._token_digest, "session": self._session}
-            state |= {"node": self._node, "port": self._port}
-        return state
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` gave; nothing is asked of Slurm here."""
-        Spawner.load_state(self, state)
-        self.job_id = str(state.get("job_id", ""))
-        self._token_digest = str(state.get("token_sha256", ""))
-        self._session = dict(state.get("session", {}))
-        self._node = str(state.get("node", ""))
-        self._port = int(state.get("port", 0))
-        if self._port:
-            self._reported.set()
-
-    def clear_state(self) -> None:
-        """Forget the job."""
-        if self.job_id:
-            self.watcher.forget(int(self.job_id))
-        super().clear_state()
-        self._reset()
-
     # --- What batchspawner would do: strings for a shell, attributes as a template. None of it is used. ---
 
     async def run_command(self, *_args: object, **_more: object) -> NoReturn:
@@ -424,10 +204,6 @@ class CarmeSpawner(OfferingSpawner):
         raise NotImplementedError("CarmeSpawner runs no shell commands")
 
     submit_batch_script = query_job_status = cancel_batch_job = _get_batch_script = run_command
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 _REPORTER = Path(script.__file__).with_name("reporter.py").read_text(encoding="utf-8")

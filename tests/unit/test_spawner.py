@@ -11,6 +11,7 @@ from jupyterhub.spawner import Spawner
 from traitlets import TraitError
 from traitlets.config import Config
 
+from carme_hub.spawner import job as job_module
 from carme_hub.spawner import spawner as module
 from carme_hub.spawner import watcher as watching
 from carme_hub.spawner.answers import Ending, Picture, QueueEntry
@@ -77,7 +78,8 @@ async def make(slurm, monkeypatch):
     async def account(name):
         return Account(name, 1000, 1000, (1000,), f"/srv/home/{name}")
 
-    monkeypatch.setattr(module, "account_of", account)
+    for place in (module, job_module):
+        monkeypatch.setattr(place, "account_of", account)
 
     def new(name="rosa", groups=("researchers",), **traits):
         user = SimpleNamespace(
@@ -456,7 +458,7 @@ async def test_completing_is_no_end_before_a_port_is_known(make, slurm):
 
 
 async def test_a_stop_that_slurm_does_not_take_is_done_later(running, slurm, monkeypatch):
-    monkeypatch.setattr(module, "STOP_PATIENCE", 0.0)
+    monkeypatch.setattr(job_module, "STOP_PATIENCE", 0.0)
     one, _ = await running()
     slurm.cancel_errors = 3
     await asyncio.wait_for(one.stop(), 5)
