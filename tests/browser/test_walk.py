@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.support import until
 
@@ -27,12 +27,21 @@ def log_in(site, page: Page, username: str, where: str = "/hub/home") -> None:
     pytest.fail("could not log in: " + page.inner_text("body"))
 
 
+def profile(page: Page, name: str) -> Locator:
+    """Return a profile's form, unfolded if it is not: the last choice is what the page opens with."""
+    form = page.locator("form", has=page.locator(f"[name=profile][value={name}]"))
+    form.wait_for(state="attached")
+    if not form.is_visible():
+        page.locator("details", has=form).locator("summary").click()
+    return form
+
+
 def test_a_researcher_works_with_gpus(site, person, page):
     rosa = person("rosa")
     log_in(site, page, "rosa")
     page.get_by_role("link", name="Start a session").click()
     page.wait_for_url("**/hub/spawn/rosa*")
-    form = page.locator("form", has=page.locator("[name=profile][value=gpu]"))
+    form = profile(page, "gpu")
     form.get_by_label("GPUs per node").fill("2")
     form.get_by_label("Nodes").fill("1")
     form.get_by_label("Time limit").fill("0:30:00")
@@ -70,7 +79,7 @@ def test_a_researcher_works_with_gpus(site, person, page):
 def test_a_student_opens_the_course_with_one_click(site, person, page):
     mia = person("mia")
     log_in(site, page, "mia", "/hub/spawn")
-    form = page.locator("form", has=page.locator("[name=profile][value=ml101]"))
+    form = profile(page, "ml101")
     form.get_by_role("button").click()
     page.wait_for_url("**/user/mia/lab/tree/courses/ml101/week1/intro.ipynb**")
     expect(page.get_by_role("heading", name="Week 1: a line through points")).to_be_visible(timeout=PATIENCE)
@@ -86,8 +95,7 @@ def test_a_session_that_dies_says_why(site, person, page):
     )
     try:
         log_in(site, page, "rosa", "/hub/spawn")
-        form = page.locator("form", has=page.locator("[name=profile][value=cpu]"))
-        page.get_by_text("CPU session").click()
+        form = profile(page, "cpu")
         form.get_by_role("button", name="Start").click()
         expect(page.get_by_text(re.compile(r"memory.*1 ?G", re.IGNORECASE)).first).to_be_visible(
             timeout=PATIENCE
