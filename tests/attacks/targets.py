@@ -84,15 +84,18 @@ class Upstream:
         self.slurm = folder / "slurm"
         self.slurm.mkdir()
         shutil.chown(self.slurm, self.username)
+        # The checkout may be root's alone, and these run as the attacker.
+        commands = shutil.copytree(STAND_IN, folder / "commands")
+        commands.chmod(0o755)
         private = folder / "hub"
         private.mkdir(mode=0o700)
         settings = {
             "JupyterHub.spawner_class": spawner,
             # The default is "sudo -E -u {username}"; this does the same on machines without sudo.
             "SlurmSpawner.exec_prefix": "setpriv --reuid={username} --clear-groups",
-            "SlurmSpawner.batch_submit_cmd": f"sh {STAND_IN}/sbatch.sh {self.slurm}",
-            "SlurmSpawner.batch_query_cmd": f"sh {STAND_IN}/squeue.sh {self.slurm} {{job_id}}",
-            "SlurmSpawner.batch_cancel_cmd": f"sh {STAND_IN}/scancel.sh {self.slurm} {{job_id}}",
+            "SlurmSpawner.batch_submit_cmd": f"sh {commands}/sbatch.sh {self.slurm}",
+            "SlurmSpawner.batch_query_cmd": f"sh {commands}/squeue.sh {self.slurm} {{job_id}}",
+            "SlurmSpawner.batch_cancel_cmd": f"sh {commands}/scancel.sh {self.slurm} {{job_id}}",
             "SlurmSpawner.startup_poll_interval": 0.1,
             # What would be the server; only wrapspawner gets so far.
             "Spawner.cmd": ["sh", "-c", "exec sleep 600"],
