@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import platform
 import shutil
-import sys
 from typing import TYPE_CHECKING
 
 from carme_hub.demo import cache as store
 from carme_hub.demo import nodejs
-from carme_hub.demo.run import BuildError, logged
+from carme_hub.demo.run import BuildError, as_command, logged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,19 +98,5 @@ def _strip(modules: Path) -> None:
             path.unlink()
 
 
-def main() -> int:
-    """Make it; its path goes to standard output, progress to standard error."""
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 - progress for a person
-
-    try:
-        print(ensure(store.root(), say))  # noqa: T201 - the result
-    except BuildError as error:
-        say(str(error))
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(as_command(lambda say: str(ensure(store.root(), say))))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from carme_hub.demo import apptainer, codeserver
 from carme_hub.demo import cache as store
-from carme_hub.demo.run import BuildError, logged
+from carme_hub.demo.run import BuildError, as_command, logged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -235,20 +235,11 @@ def _build(name: str, place: Path, cache: Path, say: Callable[[str], None]) -> N
     say(f"building {name}.sif: done, {place.stat().st_size >> 20} MiB, {time.monotonic() - started:.0f} s")
 
 
-def main() -> int:
-    """Make everything; the images' paths go to standard output, progress to standard error."""
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 - progress for a person
-
-    try:
-        for name, path in ensure(store.root(), IMAGES, say).items():
-            print(name, path)  # noqa: T201 - the result
-    except BuildError as error:
-        say(str(error))
-        return 1
-    return 0
+def main(say: Callable[[str], None]) -> str:
+    """Make all images; return a line for each with its name and file."""
+    made = ensure(store.root(), IMAGES, say)
+    return "\n".join(f"{name} {path}" for name, path in made.items())
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(as_command(main))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -89,8 +90,31 @@ def logged(
 
 
 def tail(log: Path, lines: int = 25) -> str:
-    """Return the last lines of a text file."""
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    """Return the last lines of a log, or a word that says there is none."""
+    try:
+        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    except OSError:
+        return f"(no log at {log})"
+
+
+def as_command(make: Callable[[Callable[[str], None]], str]) -> int:
+    """Be a command: what `make` returns goes to standard output, its progress to standard error.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 1 with the error's sentence.
+    """
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - progress for a person
+
+    try:
+        print(make(say))  # noqa: T201 - the result
+    except BuildError as error:
+        say(str(error))
+        return 1
+    return 0
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from carme_hub.demo.run import tail
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -17,14 +19,6 @@ STOP_TIMEOUT = 10  # seconds a program has to end by itself
 
 class ServiceError(Exception):
     """A program of the site did not come up; the message is for the person who started the site."""
-
-
-def tail(path: Path, lines: int = 15) -> str:
-    """Return the last `lines` of a log, or a word that says there is none."""
-    try:
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-    except OSError:
-        return f"(no log at {path})"
 
 
 def run(words: Sequence[str], *, timeout: float = 60, stdin: str | None = None, **options: object) -> str:
