@@ -16,9 +16,9 @@ assert "site-packages" in carme_hub.__file__, carme_hub.__file__
 for group in ("jupyterhub.spawners", "jupyterhub.authenticators"):
     (entry,) = [e for e in entry_points(group=group) if e.name == "carme"]
     print(entry.load().__name__)
-for name in ("templates/login.html", "templates/password_fields.html", "templates/spawn.html", "singularity/base.def",
-             "etc/jupyterhub_config.py", "etc/sudoers.d/carme-hub", "etc/demo/slurm/slurm.conf",
-             "etc/demo/courses/ml101/week1/intro.ipynb"):
+for name in ("templates/login.html", "templates/password_fields.html", "templates/spawn.html",
+             "singularity/base.def", "etc/jupyterhub_config.py", "etc/sudoers.d/carme-hub",
+             "etc/demo/slurm/slurm.conf", "etc/demo/courses/ml101/week1/intro.ipynb"):
     assert (Path(carme_hub.__file__).parent / name).is_file(), name
 """
 
