@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from traitlets.config import Config
 
 from carme_hub import __version__, site_config
-from carme_hub.authenticator import user_command
+from carme_hub.authenticator import key_command, user_command
 from carme_hub.demo import command as demo_command
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     user_command.register(commands)
+    key_command.register(commands)
     demo_command.register(commands)
     check = commands.add_parser("check", help="read the site's configuration and say what is wrong with it")
     check.set_defaults(run=lambda args: site_config.check(site_config.load(args.config)))
@@ -37,7 +38,9 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the command; the exit code is 0, 1 (it failed, and said why) or 2 (the command line is wrong)."""
     args = parser().parse_args(words)
     if args.command == "new-key":
-        sys.exit(user_command.run(args, Config()))
+        sys.exit(key_command.run(args, Config()))
+    if args.command == "rotate-key":
+        sys.exit(key_command.run(args, site_config.load(args.config)))
     if args.command == "user":
         sys.exit(user_command.run(args, site_config.load(args.config)))
     sys.exit(args.run(args))

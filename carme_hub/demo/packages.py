@@ -60,7 +60,7 @@ DEMO = (
 )
 """What ``carme demo up`` needs."""
 
-TEST = ("chromium", "curl", "fonts-dejavu-core", "openssl")
+TEST = ("chromium", "curl", "fonts-dejavu-core", "openssl", "postgresql")
 """What only the tests need."""
 
 ANSWERS = """\

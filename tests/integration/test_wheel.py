@@ -20,6 +20,8 @@ for name in ("templates/login.html", "templates/password_fields.html", "template
              "singularity/base.def", "etc/jupyterhub_config.py", "etc/sudoers.d/carme-hub",
              "etc/demo/slurm/slurm.conf", "etc/demo/courses/ml101/week1/intro.ipynb"):
     assert (Path(carme_hub.__file__).parent / name).is_file(), name
+from carme_hub.authenticator.database import open_engine  # which brings a new database up to date
+open_engine("sqlite:///gate.sqlite").dispose()
 """
 
 

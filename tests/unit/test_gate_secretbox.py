@@ -3,6 +3,8 @@
 import base64
 import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,6 +13,7 @@ from carme_hub.authenticator.secretbox import (
     SecretBox,
     SecretKeyError,
     SecretUnreadableError,
+    fresh_key,
     new_key_file,
 )
 
@@ -123,3 +126,97 @@ def test_the_environment_comes_first(tmp_path, monkeypatch):
     monkeypatch.setenv(KEY_VARIABLE, base64.b64encode(os.urandom(32)).decode())
     box = SecretBox.load(str(tmp_path / "none"))
     assert box.open(box.seal(SECRET, "a"), "a") == SECRET
+
+
+# ---- a file that changes while the hub runs
+
+
+@pytest.fixture
+def path(tmp_path):
+    new_key_file(tmp_path / "carme.key")
+    return tmp_path / "carme.key"
+
+
+def rewrite(path, *keys, mode=0o600):
+    """Put a file in the place of another, as the command does it."""
+    new = path.with_name("new")
+    new.write_text("".join(f"{key}\n" for key in keys))
+    new.chmod(mode)
+    new.rename(path)
+
+
+def test_a_key_put_in_front_is_used_from_then_on(path):
+    box = SecretBox.load(str(path))
+    before = box.seal(SECRET, "a")
+    old = path.read_text().strip()
+    new = fresh_key()
+    rewrite(path, new, old)
+    assert not box.is_newest(before)
+    after = box.seal(SECRET, "a")
+    assert box.is_newest(after)
+    assert SecretBox([base64.b64decode(new)]).open(after, "a") == SECRET
+    assert box.open(before, "a") == SECRET
+    rewrite(path, new)
+    with pytest.raises(SecretUnreadableError, match="not in the key file"):
+        box.open(before, "a")
+
+
+def test_a_file_that_is_written_in_place_is_noticed_too(path):
+    box = SecretBox.load(str(path))
+    new = fresh_key()
+    path.write_text(new)
+    assert SecretBox([base64.b64decode(new)]).open(box.seal(SECRET, "a"), "a") == SECRET
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_text(""),
+        lambda path: path.write_text(path.read_text() + "half a k"),
+        lambda path: path.chmod(0o644),
+        lambda path: rewrite(path, fresh_key(), mode=0o620),
+    ],
+    ids=["gone", "empty", "half", "open", "replaced"],
+)
+def test_with_a_file_that_is_spoilt_logins_go_on_and_nothing_new_is_sealed(path, caplog, spoil):
+    text = path.read_text()
+    box = SecretBox.load(str(path))
+    before = box.seal(SECRET, "a")
+    spoil(path)
+    for _ in range(3):
+        assert box.open(before, "a") == SECRET
+        with pytest.raises(SecretKeyError, match=str(path)):
+            box.seal(SECRET, "a")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert str(path) in caplog.text
+    assert text.strip() not in caplog.text
+    rewrite(path, text.strip())
+    assert box.open(box.seal(SECRET, "a"), "a") == SECRET
+
+
+def test_threads_go_on_while_keys_come_and_go(path):
+    box = SecretBox.load(str(path))
+    first = path.read_text().strip()
+    kept = box.seal(SECRET, "kept")
+    stopping = threading.Event()
+
+    def work(name):
+        count = 0
+        while not stopping.is_set():
+            assert box.open(box.seal(SECRET, name), name) == SECRET
+            assert box.open(kept, "kept") == SECRET
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(4) as threads:
+        working = [threads.submit(work, name) for name in "abcd"]
+        keys = [first]
+        try:
+            for _ in range(50):
+                keys.insert(0, fresh_key())
+                rewrite(path, *keys)
+        finally:
+            stopping.set()
+        assert all(one.result() for one in working)
+    assert SecretBox([base64.b64decode(keys[0])]).open(box.seal(SECRET, "a"), "a") == SECRET
