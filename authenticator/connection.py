@@ -1,4 +1,4 @@
-"""One connection to one directory server: TLS, bind, search. It blocks, so only threads come here."""
+"""One connection to one directory server: TLS, binds, search. It blocks, so only threads come here."""
 
 import socket
 import ssl
@@ -12,14 +12,18 @@ from typing import Any
 import ldap3
 from ldap3.core.exceptions import LDAPException
 from ldap3.core.results import (
+    RESULT_CONSTRAINT_VIOLATION,
     RESULT_INAPPROPRIATE_AUTHENTICATION,
     RESULT_INVALID_CREDENTIALS,
     RESULT_INVALID_DN_SYNTAX,
     RESULT_NO_SUCH_OBJECT,
     RESULT_SUCCESS,
+    RESULT_UNWILLING_TO_PERFORM,
 )
 from ldapauthenticator.ldapauthenticator import TlsStrategy
 
+from carme_hub.authenticator import policy
+from carme_hub.authenticator.directory_errors import WrongPasswordError
 from carme_hub.authenticator.servers import Server
 
 CUT_AGAIN = 0.2  # seconds between two attempts to break a connection off
@@ -33,10 +37,17 @@ _ABOUT_THE_PERSON = frozenset(
         RESULT_NO_SUCH_OBJECT,
     }
 )
+# The same, but with a cause that an admin wants to know: locked, disabled, expired.
+_ABOUT_THE_ACCOUNT = frozenset({RESULT_CONSTRAINT_VIOLATION, RESULT_UNWILLING_TO_PERFORM})
+_POLICY_ANSWERS = {
+    policy.PASSWORD_EXPIRED: "the password has expired",
+    policy.ACCOUNT_LOCKED: "the account is locked",
+    policy.CHANGE_AFTER_RESET: "the password has to be changed first",
+}
 
 
-class WrongPasswordError(Exception):
-    """The directory knows nobody by this name and password who may come in."""
+class MustChangeError(WrongPasswordError):
+    """The password was right, but after a reset the directory lets its owner do nothing but change it."""
 
 
 class VerifiedTls(ldap3.Tls):  # type: ignore[misc] # ldap3 ships no types
@@ -52,6 +63,9 @@ class VerifiedTls(ldap3.Tls):  # type: ignore[misc] # ldap3 ships no types
 
     def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:  # noqa: ARG002 - ldap3's signature
         """Put TLS on a connection's socket; its time-out stays in force during the handshake."""
+        # The end of the handshake and the first question go out together; otherwise the question would wait
+        # until the server has acknowledged that end, which systems put off for 40 ms.
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # The handshake comes after the assignment, so that `_cut` finds the socket it has to break off.
         connection.socket = self._context.wrap_socket(
             connection.socket, server_hostname=connection.server.host, do_handshake_on_connect=False
@@ -86,9 +100,20 @@ def _cut(connection: Any, until: float, done: threading.Event) -> None:
 
 
 @contextmanager
-def bound(way: Way, target: Target, dn: str, password: str) -> Iterator[Any]:
+def _one_kind_of_error() -> Iterator[None]:
+    """Of an answer that is no LDAP at all, ldap3 makes an IndexError, a KeyError and many others."""
+    try:
+        yield
+    except (LDAPException, OSError):
+        raise
+    except Exception as error:
+        raise LDAPException(f"the answer is not LDAP ({type(error).__name__})") from error
+
+
+@contextmanager
+def opened(way: Way, target: Target) -> Iterator[Any]:
     """
-    Open a connection, bind, and close it whatever happens.
+    Open a connection with TLS, on which nobody is bound yet, and close it whatever happens.
 
     Parameters
     ----------
@@ -96,15 +121,11 @@ def bound(way: Way, target: Target, dn: str, password: str) -> Iterator[Any]:
         How to get there.
     target
         Where to, and until when.
-    dn, password
-        Who; both empty for nobody.
 
     Raises
     ------
-    WrongPasswordError
-        The server refused the password, or knows no such entry.
     LDAPException, OSError
-        Everything else, which says nothing about the password.
+        There is no such server, or not one that may be trusted.
     """
     server = ldap3.Server(
         target.server.host,
@@ -117,10 +138,7 @@ def bound(way: Way, target: Target, dn: str, password: str) -> Iterator[Any]:
     )
     connection = ldap3.Connection(
         server,
-        user=dn or None,
-        # Bytes go out as they are; text would first go through a table that maps some letters to nothing.
-        password=password.encode() if dn else None,
-        authentication=ldap3.SIMPLE if dn else ldap3.ANONYMOUS,
+        authentication=ldap3.ANONYMOUS,
         receive_timeout=way.receive_timeout,
         auto_referrals=False,  # a referral would hand the password to a server nobody configured
         check_names=False,
@@ -129,11 +147,10 @@ def bound(way: Way, target: Target, dn: str, password: str) -> Iterator[Any]:
     done = threading.Event()
     threading.Thread(target=_cut, args=(connection, target.until, done), daemon=True).start()
     try:
-        connection.open(read_server_info=False)
-        if way.tls is TlsStrategy.before_bind:
-            connection.start_tls(read_server_info=False)
-        if not connection.bind(read_server_info=False):
-            _refuse(connection.result)
+        with _one_kind_of_error():
+            connection.open(read_server_info=False)
+            if way.tls is TlsStrategy.before_bind:
+                connection.start_tls(read_server_info=False)
         yield connection
     finally:
         with suppress(LDAPException, OSError):
@@ -143,26 +160,67 @@ def bound(way: Way, target: Target, dn: str, password: str) -> Iterator[Any]:
         done.set()
 
 
-def _refuse(result: dict[str, Any]) -> None:
+def bind(connection: Any, dn: str, password: str) -> None:
+    """
+    Become somebody on an open connection, whoever one was on it before (RFC 4511, section 4.2).
+
+    Parameters
+    ----------
+    connection
+        As `opened` gives it.
+    dn, password
+        Who; neither is empty.
+
+    Raises
+    ------
+    WrongPasswordError
+        The server refused the password, knows no such entry, or lets it do nothing now.
+    LDAPException, OSError
+        Everything else, which says nothing about the password.
+    """
+    # ldap3 opens a closed connection anew by itself, and then without TLS.
+    is_plain = not isinstance(connection.socket, ssl.SSLSocket)
+    if connection.closed or (connection.server.tls is not None and is_plain):
+        raise LDAPException("the connection was closed before the bind")
+    connection.user = dn
+    # Bytes go out as they are; text would first go through a table that maps some letters to nothing.
+    connection.password = password.encode()
+    connection.authentication = ldap3.SIMPLE
+    with _one_kind_of_error():
+        accepted = connection.bind(read_server_info=False, controls=[(policy.CONTROL, False, None)])
+    error = policy.error_of(connection.result)
+    if not accepted:
+        _refuse(connection.result, _POLICY_ANSWERS.get(error) if error is not None else None)
+    if error == policy.CHANGE_AFTER_RESET:
+        raise MustChangeError(_POLICY_ANSWERS[error])
+
+
+def _refuse(result: dict[str, Any], cause: str | None = None) -> None:
+    said = f"{result['description']} {policy.words_of(result)}".strip()
+    if cause is not None:
+        raise WrongPasswordError(cause)
     if result["result"] in _ABOUT_THE_PERSON:
         raise WrongPasswordError
-    raise LDAPException(f"bind: {result['description']} {result['message']}")
+    if result["result"] in _ABOUT_THE_ACCOUNT:
+        raise WrongPasswordError(said)
+    raise LDAPException(f"bind: {said}")
 
 
 def search(
     connection: Any, base: str, query: str, scope: str, attributes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """
-    Search, and return the entries; one that is not there is no entry, not a fault.
+    Search, and return the entries; one that is not there, or cannot be, is no entry, not a fault.
 
     Raises
     ------
     LDAPException
         The server answered with an error; a part of an answer is never taken for the whole.
     """
-    connection.search(base, query, search_scope=scope, attributes=attributes)
+    with _one_kind_of_error():
+        connection.search(base, query, search_scope=scope, attributes=attributes)
     code = connection.result["result"]
-    if code == RESULT_NO_SUCH_OBJECT and scope == ldap3.BASE:
+    if scope == ldap3.BASE and code in {RESULT_NO_SUCH_OBJECT, RESULT_INVALID_DN_SYNTAX}:
         return []
     if code != RESULT_SUCCESS:
         raise LDAPException(f"search in {base}: {connection.result['description']}")

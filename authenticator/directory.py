@@ -5,71 +5,42 @@ with a deadline: a server that is silent costs a thread for seconds, and the hub
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-import ldap3
 from ldap3.core.exceptions import LDAPException
-from ldap3.utils.conv import escape_filter_chars
-from ldap3.utils.dn import escape_rdn, parse_dn
 from ldapauthenticator.ldapauthenticator import TlsStrategy
 
-from carme_hub.authenticator.connection import (
-    Target,
-    VerifiedTls,
-    Way,
+from carme_hub.authenticator import credentials
+from carme_hub.authenticator.connection import Target, VerifiedTls, Way
+from carme_hub.authenticator.directory_errors import (
+    ChangeUnclearError,
+    DirectoryUnreachableError,
+    PasswordPolicyError,
     WrongPasswordError,
-    bound,
-    search,
-    values_of,
 )
-from carme_hub.authenticator.servers import Server
+from carme_hub.authenticator.health import Health, ServerHealth
+from carme_hub.authenticator.password_change import ElsewhereError
+from carme_hub.authenticator.questions import Person, Questions, Settings
 from carme_hub.authenticator.threads import Threads
 
-__all__ = ["Directory", "DirectoryUnreachableError", "Person", "Settings", "WrongPasswordError"]
+__all__ = [
+    "ChangeUnclearError",
+    "Directory",
+    "DirectoryUnreachableError",
+    "PasswordPolicyError",
+    "Person",
+    "ServerHealth",
+    "Settings",
+    "WrongPasswordError",
+]
 
 MAX_THREADS = 64  # logins that may wait for the directory at once; the rest queues until its deadline
-FAILED_SECONDS = 30  # for so long a server that failed is tried last
-MAX_GROUP_NAME = 255  # characters, the width of JupyterHub's column
+REFRESH_THREADS = 8  # the same for refreshes, which come by the thousand and may wait
+MAX_REASON = 300  # characters of what is kept and logged of a server's failure
+UNUSABLE = "The new password is empty, too long, or has characters that cannot be used. Choose another one."
 
 Result = TypeVar("Result")
-
-
-class DirectoryUnreachableError(Exception):
-    """The directory gave no usable answer, which says nothing about the password. The text is for the log."""
-
-
-@dataclass(frozen=True)
-class Person:
-    """Somebody the directory knows: canonical name, distinguished name, names (cn) of the groups."""
-
-    username: str
-    dn: str
-    groups: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to reach the directory, and what is where in it. Times in seconds."""
-
-    servers: Sequence[Server]
-    tls: TlsStrategy
-    ca_file: str | None
-    connect_timeout: float
-    receive_timeout: int
-    deadline: float
-    dn_templates: Sequence[str]
-    lookup: bool
-    lookup_filter: str
-    user_search_base: str
-    user_attribute: str
-    user_filter: str
-    group_search_base: str
-    group_filter: str
-    service_dn: str
-    service_password: str = field(repr=False)
 
 
 class Directory:
@@ -93,9 +64,11 @@ class Directory:
         self._settings = settings
         self._report = report
         verified = None if settings.tls is TlsStrategy.insecure else VerifiedTls(settings.ca_file)
-        self._way = Way(settings.tls, verified, settings.connect_timeout, settings.receive_timeout)
+        way = Way(settings.tls, verified, settings.connect_timeout, settings.receive_timeout)
+        self._questions = Questions(settings, way, report)
         self._threads = Threads(MAX_THREADS, "carme-ldap")
-        self._failed_at: dict[Server, float] = {}
+        self._refreshes = Threads(REFRESH_THREADS, "carme-ldap-refresh")
+        self._health = Health(settings.servers)
 
     async def authenticate(self, username: str, password: str) -> Person:
         """
@@ -115,7 +88,9 @@ class Directory:
         DirectoryUnreachableError
             No server answered in time.
         """
-        return await self._run(lambda target: self._authenticate(target, username, password))
+        return await self._run(
+            self._threads, lambda target: self._questions.authenticate(target, username, password)
+        )
 
     async def look_up(self, username: str) -> Person | None:
         """
@@ -126,31 +101,66 @@ class Directory:
         DirectoryUnreachableError
             No server answered in time.
         """
-        return await self._run(lambda target: self._look_up(target, username))
+        return await self._run(self._refreshes, lambda target: self._questions.look_up(target, username))
+
+    async def change_password(self, username: str, old: str, new: str) -> None:
+        """
+        Give a person another password, with the person's own rights (RFC 3062).
+
+        Raises
+        ------
+        WrongPasswordError
+            The old one is not right.
+        PasswordPolicyError
+            The directory does not take the new one, or does not let the person change it; with a sentence.
+        ChangeUnclearError
+            It was sent, and no answer came in time: either may be right now.
+        DirectoryUnreachableError
+            No server answered in time; the old one stays.
+        """
+        if credentials.usable_password(old) is None:
+            raise WrongPasswordError
+        if credentials.usable_password(new) is None:
+            raise PasswordPolicyError(UNUSABLE)
+        await self._run(
+            self._threads,
+            lambda target: self._questions.change(target, username, old, new),
+            ChangeUnclearError,
+        )
 
     @property
     def can_look_up(self) -> bool:
         """Whether there is a service account, so that persons can be read without their password."""
         return bool(self._settings.service_dn)
 
+    def health(self) -> list[ServerHealth]:
+        """Say how the servers are doing, in the configured order."""
+        return self._health.states()
+
     def close(self) -> None:
         """End the threads as they become free."""
         self._threads.close()
+        self._refreshes.close()
 
     # ---- in a thread
 
-    async def _run(self, ask: Callable[[Target], Result]) -> Result:
+    async def _run(
+        self,
+        threads: Threads,
+        ask: Callable[[Target], Result],
+        late: type[DirectoryUnreachableError] = DirectoryUnreachableError,
+    ) -> Result:
         seconds = self._settings.deadline
         until = time.monotonic() + seconds
         try:
-            return await self._threads.run(lambda: self._first_answer(ask, until), seconds)
+            return await threads.run(lambda: self._first_answer(ask, until), seconds)
         except TimeoutError:
-            raise DirectoryUnreachableError(f"No directory server answered within {seconds:g} s.") from None
+            raise late(f"No directory server answered within {seconds:g} s.") from None
 
     def _first_answer(self, ask: Callable[[Target], Result], until: float) -> Result:
         """Ask one server after the other until one gives an answer, be it yes or no."""
         failures: list[str] = []
-        servers = self._in_order()
+        servers = self._health.order()
         for number, server in enumerate(servers):
             now = time.monotonic()
             if now >= until:
@@ -159,115 +169,26 @@ class Directory:
             # Each gets its share of what is left, so that one that is slow leaves time for the next.
             target = Target(server, now + (until - now) / (len(servers) - number))
             try:
-                return ask(target)
+                answer = ask(target)
+            except ElsewhereError as error:
+                failures.append(f"{server}: {error}")
+            except ChangeUnclearError as error:
+                self._failed(target, error)
+                raise  # a second server is not asked
             except (LDAPException, OSError) as error:
-                self._failed_at[server] = time.monotonic()
-                # At its deadline it was us who broke the connection off, whatever the error says.
-                reason = str(error) if time.monotonic() < target.until else "no whole answer in time"
-                failures.append(f"{server}: {reason}")
-                self._report(f"Directory server {server} failed: {reason}")
+                failures.append(f"{server}: {self._failed(target, error)}")
+            except (WrongPasswordError, PasswordPolicyError):
+                self._health.answered(server)
+                raise
+            else:
+                self._health.answered(server)
+                return answer
         raise DirectoryUnreachableError("; ".join(failures))
 
-    def _in_order(self) -> list[Server]:
-        """List the servers as configured, but last those that failed a moment ago."""
-        recent = time.monotonic() - FAILED_SECONDS
-        return sorted(self._settings.servers, key=lambda server: self._failed_at.get(server, recent) > recent)
-
-    def _authenticate(self, target: Target, username: str, password: str) -> Person:
-        if not password:
-            raise WrongPasswordError
-        for dn in self._dns(target, username):
-            with suppress(WrongPasswordError), self._bound(target, dn, password) as own:
-                if not self._settings.service_dn:
-                    return self._read(own, dn, username)
-                with self._service(target) as service:
-                    return self._read(service, dn, username)
-        raise WrongPasswordError
-
-    def _look_up(self, target: Target, username: str) -> Person | None:
-        with self._service(target) as service:
-            for dn in self._dns(target, username):
-                found = search(service, dn, "(objectClass=*)", ldap3.BASE, ["1.1"])
-                if found:
-                    with suppress(WrongPasswordError):
-                        return self._read(service, found[0]["dn"], username)
-        return None
-
-    def _dns(self, target: Target, username: str) -> list[str]:
-        """List the distinguished names a person may have: by template, or by search."""
-        settings = self._settings
-        if not settings.lookup:
-            return [template.format(username=escape_rdn(username)) for template in settings.dn_templates]
-        query = settings.lookup_filter.format(
-            login_attr=settings.user_attribute, login=escape_filter_chars(username)
-        )
-        with self._service(target) as service:
-            found = search(service, settings.user_search_base, query, ldap3.SUBTREE, ["1.1"])
-        if len(found) > 1:
-            self._report(f"The directory has {len(found)} entries for {username}: none of them may log in.")
-            return []
-        return [entry["dn"] for entry in found]
-
-    def _read(self, connection: Any, dn: str, username: str) -> Person:
-        """Read an entry's canonical name and its groups."""
-        settings = self._settings
-        query = settings.user_filter.format(
-            userattr=settings.user_attribute, username=escape_filter_chars(username)
-        )
-        found = search(connection, dn, query or "(objectClass=*)", ldap3.BASE, [settings.user_attribute])
-        if query and not found:
-            self._report(f"{username} does not fit search_filter.")
-            raise WrongPasswordError
-        values = values_of(found[0], settings.user_attribute) if found else []
-        canonical = _canonical(dn, settings.user_attribute, values, username)
-        if canonical is None:
-            self._report(
-                f"{dn} has several values of {settings.user_attribute}: which is the name is unclear."
-            )
-            raise WrongPasswordError
-        return Person(canonical, dn, self._groups(connection, dn, canonical))
-
-    def _groups(self, connection: Any, dn: str, username: str) -> frozenset[str]:
-        settings = self._settings
-        if not settings.group_search_base:
-            return frozenset()
-        query = settings.group_filter.format(
-            userdn=escape_filter_chars(dn), uid=escape_filter_chars(username)
-        )
-        found = search(connection, settings.group_search_base, query, ldap3.SUBTREE, ["cn"])
-        # cn may have several values; the first is the group's name, as for everybody who shows groups.
-        names = {name for entry in found for name in values_of(entry, "cn")[:1]}
-        return frozenset(name for name in names if name.strip() and len(name) <= MAX_GROUP_NAME)
-
-    # ---- connections
-
-    def _bound(self, target: Target, dn: str, password: str) -> AbstractContextManager[Any]:
-        return bound(self._way, target, dn, password)
-
-    @contextmanager
-    def _service(self, target: Target) -> Iterator[Any]:
-        """Connect as the service account, or as nobody where there is none."""
-        settings = self._settings
-        with ExitStack() as stack:
-            try:
-                opened = self._bound(target, settings.service_dn, settings.service_password)
-                connection = stack.enter_context(opened)
-            except WrongPasswordError:
-                # Ours was wrong, which must not be told to a person as theirs.
-                raise LDAPException("the service account's password was refused") from None
-            yield connection
-
-
-def _canonical(dn: str, attribute: str, values: Sequence[str], asked: str) -> str | None:
-    """
-    Say which name an entry has here, in lower case; None where that is unclear.
-
-    An entry with two uids must not become two accounts, each with its own second factor: the value in the
-    distinguished name counts, then the only value there is.
-    """
-    for name, value, _ in parse_dn(dn)[:1]:
-        if name.lower() == attribute.lower():
-            return str(value).lower()
-    if len(values) > 1:
-        return None
-    return values[0].lower() if values else asked
+    def _failed(self, target: Target, error: Exception) -> str:
+        """Remember and report a server's failure; returns the reason."""
+        # At its deadline it was us who broke the connection off, whatever the error says.
+        reason = str(error)[:MAX_REASON] if time.monotonic() < target.until else "no whole answer in time"
+        self._health.failed(target.server, reason)
+        self._report(f"Directory server {target.server} failed: {reason}")
+        return reason

@@ -38,8 +38,28 @@ class DirectoryTraits(LDAPAuthenticator):  # type: ignore[misc] # JupyterHub shi
         config=True,
         help="""
         Where groups are, for example `"ou=groups,dc=example,dc=org"`. All groups below it that
-        `group_search_filter` finds become the person's groups in JupyterHub, by their first `cn`.
-        Empty (default): nobody has groups.
+        `group_search_filter` finds become the person's groups in JupyterHub, by their `cn` (of several, the
+        one in the distinguished name). Empty (default): nobody has groups.
+        """,
+    )
+    nested_group_levels = Integer(
+        5,
+        min=0,
+        max=20,
+        config=True,
+        help="""
+        How many levels of groups in groups count: with 1, the groups that the person's own groups are
+        members of, with 2 also theirs. 0: only the person's own. Each level that has groups costs a login one
+        question to the directory.
+        """,
+    )
+    member_of_attribute = Unicode(
+        config=True,
+        help="""
+        Attribute of a person's entry that names groups, for example `"memberOf"`. Those below
+        `group_search_base` count besides the groups that are found by search, by the `cn` in their
+        distinguished name. Where it names all there are, an empty `group_search_filter` saves the search.
+        Empty (default): it is not read.
         """,
     )
     connect_timeout = Float(
@@ -78,6 +98,12 @@ class DirectoryTraits(LDAPAuthenticator):  # type: ignore[misc] # JupyterHub shi
             raise ValueError("CarmeAuthenticator.server_address is not set: name the directory server.")
         if not self.bind_dn_template and not self.lookup_dn:
             raise ValueError("CarmeAuthenticator needs bind_dn_template, or lookup_dn with user_search_base.")
+        if self.lookup_dn and not self.user_search_base:
+            raise ValueError("CarmeAuthenticator.lookup_dn needs user_search_base: where are the people?")
+        if self.member_of_attribute and not self.group_search_base:
+            raise ValueError(
+                "CarmeAuthenticator.member_of_attribute needs group_search_base: only groups below it count."
+            )
         if self.tls_strategy is TlsStrategy.insecure:
             self.log.warning("tls_strategy is 'insecure': passwords travel to the directory in plain text.")
         return Settings(
@@ -95,6 +121,8 @@ class DirectoryTraits(LDAPAuthenticator):  # type: ignore[misc] # JupyterHub shi
             user_filter=self.search_filter or "",
             group_search_base=self.group_search_base,
             group_filter=self.group_search_filter,
+            nested_group_levels=self.nested_group_levels,
+            member_of_attribute=self.member_of_attribute,
             service_dn=self.lookup_dn_search_user or "",
             service_password=self.lookup_dn_search_password or "",
         )
