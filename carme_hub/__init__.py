@@ -21,6 +21,8 @@ def configure(c: Any) -> None:
     c.JupyterHub.spawner_class = "carme"
     c.JupyterHub.authenticator_class = "carme_hub.gate.SiteAuthenticator"
     c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
+    # A script runs if a template has it, not if it came with what people typed; without this, any would.
+    c.JupyterHub.jinja_environment_options = {"extensions": ["carme_hub.csp.NonceExtension"]}
     # Sessions outlive the hub: a restart of it must not end anybody's work.
     c.JupyterHub.cleanup_servers = False
     # A session that waits in Slurm's queue is no load on the hub; counting it would lock the others out.
@@ -30,6 +32,8 @@ def configure(c: Any) -> None:
     c.JupyterHub.token_expires_in_max_seconds = DAY
     c.JupyterHub.tornado_settings = {
         "cookie_options": {"SameSite": "Lax"},
+        # A Content-Security-Policy named here would take the place of ours.
+        "headers": {"Referrer-Policy": "same-origin", "X-Content-Type-Options": "nosniff"},
         # Seconds until the waiting page takes over from the form; what is refused, is refused before that.
         "slow_spawn_timeout": 2,
     }
