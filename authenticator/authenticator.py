@@ -1,76 +1,36 @@
-"""CarmeAuthenticator: holds the steps of a login together. Page and token API both end in `authenticate`."""
+"""CarmeAuthenticator: what JupyterHub asks of the gate: a login, who may stay in, and the pages."""
 
+import asyncio
 import ssl
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
+from carme_hub.authenticator import answers, credentials, logins
+from carme_hub.authenticator.audit import REFUSED, Event
+from carme_hub.authenticator.directory import DirectoryUnreachableError, Person
+from carme_hub.authenticator.doors import handlers
+from carme_hub.authenticator.proofs import Proofs
 
-from carme_hub.authenticator import answers, credentials, pages, tokens, totp
-from carme_hub.authenticator.directory import (
-    Directory,
-    DirectoryUnreachableError,
-    Person,
-    WrongPasswordError,
-)
-from carme_hub.authenticator.secretbox import SecretBox, SecretUnreadableError
-from carme_hub.authenticator.store import Store
-from carme_hub.authenticator.threads import Threads
-from carme_hub.authenticator.traits import GateTraits
-
-STORE_THREADS = 8
-STORE_SECONDS = 15.0  # longer than one process waits for another one's write (`tables.BUSY_SECONDS`)
-
-Result = TypeVar("Result")
+PAUSE_SECONDS = 0.002  # between two logins
 
 
-class CarmeAuthenticator(GateTraits):
+class CarmeAuthenticator(Proofs):
     """LDAP password and one-time code, decided together."""
-
-    # ---- what the steps need, made at first use
-
-    _directory: Directory | None = None
-    _store: Store | None = None
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
-        # Its own: in asyncio's threads, a slow database would hold up whatever else the hub does there.
-        self._store_threads = Threads(STORE_THREADS, "carme-store")
+        self._began = time.monotonic()
+        self._handing_over = asyncio.Lock()
 
-    @property
-    def directory(self) -> Directory:
-        """The directory, as configured."""
-        if self._directory is None:
-            self._directory = Directory(self.directory_settings(), self.log.warning)
-        return self._directory
-
-    @property
-    def store(self) -> Store:
-        """The database of devices."""
-        if self._store is None:
-            self._store = Store(self.database_url, SecretBox.load(self.secret_key_file))
-        return self._store
-
-    def close(self) -> None:
-        """End threads and connections."""
-        self._store_threads.close()
-        if self._directory is not None:
-            self._directory.close()
-        if self._store is not None:
-            self._store.close()
-
-    # ---- login
-
-    async def authenticate(self, handler: Any, data: Any) -> dict[str, Any] | None:  # noqa: ARG002 - JupyterHub's signature
+    async def authenticate(self, handler: Any, data: Any) -> dict[str, Any] | None:
         """
         Decide a login; the form and the token API both call this.
 
         Parameters
         ----------
         handler
-            Of the request; not used.
+            Of the request; its address and its cookie of a known browser count, nothing else does.
         data
             What the request carried: ``username``, ``password`` and ``otp`` count, nothing else does.
 
@@ -83,80 +43,21 @@ class CarmeAuthenticator(GateTraits):
         ------
         GateUnavailableError
             With a sentence where directory or database do not answer: no failed attempt.
+        WaitError
+            Too many were refused at this address.
         """
         asked = credentials.parse(data, self.valid_username_regex)
-        if asked is None:
-            self._refused("(not a name)", "malformed")
+        try:
+            person = await self.prove_login(handler, getattr(handler, "gate_event", "login"), asked)
+        except answers.RefusedError:
             return None
-        # Rule 8 comes in here: who has to wait is refused before the directory is asked.
-        person = await self.check_password(asked.username, asked.password)
-        if person is None:
-            self._refused(asked.username, "password")
-            return None
-        if not await self._consume_code(person.username, asked.code):
-            # Rule 8 counts here, after a right password: the code's own counter.
-            self._refused(person.username, "code")
-            return None
+        # What JupyterHub does next, in the loop, takes some 20 ms for each: of many who come at one instant,
+        # one after the other is handed over, so that everybody else gets a turn in between.
+        async with self._handing_over:
+            await asyncio.sleep(PAUSE_SECONDS)
         return self._model(person)
 
-    async def check_password(self, username: str, password: str) -> Person | None:
-        """
-        Ask the directory; None for a wrong password.
-
-        Raises
-        ------
-        GateUnavailableError
-            Where the directory does not answer.
-        """
-        try:
-            person = await self.directory.authenticate(username, password)
-        except WrongPasswordError:
-            return None
-        except DirectoryUnreachableError as error:
-            # Without a traceback: the sentence names server and reason.
-            self.log.error(  # noqa: TRY400
-                "Login of %s could not be decided: %s", username, error
-            )
-            raise answers.GateUnavailableError(answers.DIRECTORY_DOWN) from error
-        known = credentials.canonical_name(person.username, self.valid_username_regex)
-        return person if known == person.username else None
-
-    async def _consume_code(self, username: str, code: str) -> bool:
-        for device in await self.in_thread(lambda: self.store.totp_devices(username)):
-            step = self.code_step(device.secret, code)
-            if step is None:
-                continue
-            if await self.in_thread(partial(self.store.consume_step, username, device.id, step)):
-                return True
-        return False
-
-    def code_step(self, secret: str, code: str) -> int | None:
-        """Say which time step a code belongs to now; None for none of those that are accepted."""
-        return totp.matching_step(secret, code, time.time(), self.totp_window)
-
-    async def in_thread(self, work: Callable[[], Result]) -> Result:
-        """
-        Run a piece of the store's work in a thread.
-
-        Raises
-        ------
-        GateUnavailableError
-            Where the database does not answer in time, or it or a secret in it cannot be read.
-        """
-        try:
-            return await self._store_threads.run(work, STORE_SECONDS)
-        except TimeoutError:
-            self.log.error("The database of devices did not answer within %g s.", STORE_SECONDS)  # noqa: TRY400
-            raise answers.GateUnavailableError(answers.STORE_DOWN) from None
-        except (SQLAlchemyError, SecretUnreadableError) as error:
-            # The text of a database error can hold the values it was about.
-            what = str(error) if isinstance(error, SecretUnreadableError) else type(error).__name__
-            self.log.error("The database of devices failed: %s", what)  # noqa: TRY400
-            raise answers.GateUnavailableError(answers.STORE_DOWN) from None
-
-    def _refused(self, username: str, reason: str) -> None:
-        # The one place where a refusal is written down (the audit log of rule 12 comes in here).
-        self.log.warning("Login refused: account=%s reason=%s", username, reason)
+    # ---- who may come in
 
     def _model(self, person: Person) -> dict[str, Any]:
         model: dict[str, Any] = {"name": person.username, "groups": sorted(person.groups)}
@@ -173,6 +74,23 @@ class CarmeAuthenticator(GateTraits):
         model = auth_model or {}
         return bool(self.allowed_groups.intersection(model.get("groups") or ())) or model.get("admin") is True
 
+    async def is_admin_by_now(self, username: str) -> bool:
+        """
+        Say whether somebody is an admin by configuration or directory, also before the first login here.
+
+        Raises
+        ------
+        GateUnavailableError
+            The directory does not answer.
+        """
+        if username in self.admin_users or not self.admin_groups or not self.directory.can_look_up:
+            return username in self.admin_users
+        try:
+            person = await self.directory.look_up(username)
+        except DirectoryUnreachableError as error:
+            raise answers.GateUnavailableError(answers.DIRECTORY_DOWN, "directory") from error
+        return person is not None and bool(person.groups & self.admin_groups)
+
     async def may_come_in(self, person: Person) -> bool:
         """Decide by name and groups as JupyterHub does after `authenticate`: blocked, allowed."""
         model = self._model(person)
@@ -180,30 +98,94 @@ class CarmeAuthenticator(GateTraits):
             return False
         return await self.check_allowed(person.username, model)
 
-    async def refresh_user(self, user: Any, handler: Any = None) -> bool | dict[str, Any]:  # noqa: ARG002
-        """
-        Read a person's groups anew, where there is a service account; False once there is no such person.
+    # ---- while somebody is in
 
-        An unreachable directory changes nothing.
+    async def refresh_user(self, user: Any, handler: Any = None) -> bool | dict[str, Any]:
         """
+        Say whether somebody may stay in, and with which groups.
+
+        False after a reset, and for those whom the directory (where there is a service account) does not know
+        any more. While it is unreachable nothing changes for `refresh_grace` seconds.
+        """
+        if handler is not None and not hasattr(handler, "_token_authenticated"):
+            # On pages that take no tokens JupyterHub 6.1 never sets it, reads it after a no, and fails.
+            handler._token_authenticated = False  # noqa: SLF001
+        try:
+            if await self.end_old_logins(user):
+                return False
+        except answers.GateUnavailableError:
+            pass  # nobody new gets in either, and those who are in stay: the log says so
         if not self.directory.can_look_up:
             return True
         try:
             person = await self.directory.look_up(user.name)
         except DirectoryUnreachableError as error:
-            self.log.warning("%s could not be refreshed: %s", user.name, error)
-            return True
+            return self._within_grace(user.name, error)
         if person is None or person.username != user.name:
+            # Over and not only refused: the name may be given to somebody else one day.
+            self.end_logins(user)
             return False
-        model = self._model(person)
-        return model if await self.check_allowed(user.name, model) else False
+        self._last_seen[user.name] = time.monotonic()
+        return self._model(person) if await self.may_come_in(person) else False
+
+    def _within_grace(self, username: str, error: Exception) -> bool:
+        # Of those who came before this hub started, it knows no better moment than its own start.
+        unseen = time.monotonic() - self._last_seen.get(username, self._began)
+        stays = bool(unseen < self.refresh_grace)
+        self.log.warning(
+            "%s %s: the directory cannot say whether they belong to it since %d s (%s)",
+            username,
+            "stays in" if stays else "is not let in",
+            unseen,
+            error,
+        )
+        return stays
+
+    async def admit(self, handler: Any, user: Any) -> None:
+        """
+        Ask once more before a login or a token begins: since its code was used, there may have been a reset.
+
+        Raises
+        ------
+        RefusedError
+            There was.
+        """
+        generation, ended, notices = await self.in_thread(lambda: self._before_login(user.name))
+        if generation != handler.gate_generation:
+            await self.record(handler, Event(handler.gate_event, REFUSED, "reset", user.name))
+            raise answers.RefusedError
+        # A reset after what was just read is not marked as ended here, and ends this login like all others.
+        await self._end_logins_before(user, generation, ended)
+        handler.gate_notices = notices
+
+    def _before_login(self, username: str) -> tuple[int, int, bool]:
+        return *self.store.generations(username), bool(self.store.audit.notices(username))
+
+    async def end_old_logins(self, user: Any) -> bool:
+        """End the logins and tokens from before a reset, where there was one; says whether there was."""
+        generation, ended = await self.in_thread(partial(self.store.generations, user.name))
+        return await self._end_logins_before(user, generation, ended)
+
+    async def _end_logins_before(self, user: Any, generation: int, ended: int) -> bool:
+        if ended >= generation:
+            return False
+        self.end_logins(user)
+        await self.in_thread(lambda: self.store.logins_ended(user.name, generation))
+        return True
+
+    def end_logins(self, user: Any) -> None:
+        """End a person's logins in browsers, and API tokens (see `logins.end_logins`)."""
+        logins.end_logins(user)
 
     async def delete_user(self, user: Any) -> None:
-        """Forget an account's devices together with the account."""
+        """Forget all about an account together with the account; the audit log keeps what happened."""
         super().delete_user(user)
-        await self.in_thread(lambda: self.store.reset(user.name))
+        await self.in_thread(lambda: self.store.forget(user.name))
+        await self.record(None, Event("deleted", account=user.name))
 
-    def get_handlers(self, app: Any) -> list[tuple[str, type]]:  # noqa: ARG002
+    # ---- start
+
+    def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:  # noqa: ARG002
         """
         Add the pages. Directory and database are opened here, so that a mistake ends the start.
 
@@ -224,4 +206,9 @@ class CarmeAuthenticator(GateTraits):
                 "CarmeAuthenticator.lookup_dn_search_user is not set: who leaves the directory or a group "
                 "keeps logins and rights until the next login. Name an account that may read the directory."
             )
-        return [*pages.handlers, *tokens.handlers]
+        if self.enrolment == "first-login":
+            self.log.warning(
+                "CarmeAuthenticator.enrolment is 'first-login': a stolen password is enough to become "
+                "somebody who has not enrolled yet."
+            )
+        return handlers

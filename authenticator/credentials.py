@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 MAX_USERNAME = 64  # characters
 MAX_PASSWORD = 1024  # bytes; nothing longer is handed to the directory
-MAX_CODE = 64  # characters; a recovery code fits as well as six digits
+MAX_CODE = 4096  # characters; the longest of all codes is what a passkey answers
+MAX_TYPED_CODE = 64  # of all others; a recovery code fits as well as six digits
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,19 @@ def usable_password(password: object) -> str | None:
     return password if size <= MAX_PASSWORD else None
 
 
+def is_assertion(code: str) -> bool:
+    """Say whether a code is what a passkey answered, a text in JSON; no other code begins as that does."""
+    return code.startswith("{")
+
+
+def usable_code(code: object) -> str | None:
+    """Pass what may be compared with the codes of an account."""
+    if not isinstance(code, str):
+        return None
+    code = code.strip(" ")
+    return code if len(code) <= (MAX_CODE if is_assertion(code) else MAX_TYPED_CODE) else None
+
+
 def parse(data: object, pattern: str) -> Credentials | None:
     """
     Read a login form or the ``auth`` part of a token request.
@@ -66,7 +80,7 @@ def parse(data: object, pattern: str) -> Credentials | None:
         return None
     username = canonical_name(data.get("username"), pattern)
     password = usable_password(data.get("password"))
-    code = data.get("otp")
-    if username is None or password is None or not isinstance(code, str) or len(code) > MAX_CODE:
+    code = usable_code(data.get("otp"))
+    if username is None or password is None or code is None:
         return None
-    return Credentials(username, password, code.strip(" "))
+    return Credentials(username, password, code)

@@ -1,27 +1,36 @@
-"""Devices and open enrolments: what is kept, and the few changes that have to be atomic. No policy.
+"""Accounts, devices, recovery codes: what is kept, and the changes that have to be atomic. No policy.
 
 Every call waits for the database: from the hub's loop only through a thread.
 """
 
+import hmac
 import time
-import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
-from carme_hub.authenticator import totp
+from carme_hub.authenticator import credentials, recovery, throttle, totp
+from carme_hub.authenticator.attempts import Attempts, of_account
+from carme_hub.authenticator.audit import Audit
+from carme_hub.authenticator.database import open_engine, write
+from carme_hub.authenticator.enrolments import Enrolments, end_logins, ensure_account, has_device, new_device
+from carme_hub.authenticator.passkey_store import PASSKEY, Passkeys
 from carme_hub.authenticator.secretbox import SecretBox
-from carme_hub.authenticator.tables import device, enrolment, open_engine
+from carme_hub.authenticator.tables import account, attempt, device, enrolment
+from carme_hub.authenticator.tables import recovery as recovery_code
 
 TOTP = "totp"
+RECOVERY = "recovery"
 DEFAULT_DEVICE_NAME = "Authenticator app"
-MAX_CONFIRMATIONS = 10  # codes that may be tried for one secret that was shown
-HOUR = 3600
+AUDIT_DAYS = 365
 
 
 @dataclass(frozen=True)
 class Device:
-    """A second factor of an account; times in seconds since 1970."""
+    """A second factor of an account; times in seconds since 1970, 0 for never."""
 
     id: str
     username: str
@@ -29,6 +38,21 @@ class Device:
     name: str
     created: int
     confirmed: int
+    last_used: int
+
+
+@dataclass(frozen=True)
+class Account:
+    """What the gate knows of a person; times in seconds since 1970, 0 for never."""
+
+    username: str
+    enrolled: int = 0
+    devices: list[Device] = field(default_factory=list)
+    recovery_left: int = 0
+    open_enrolment: int = 0  # until when
+    code_failures: int = 0  # in a row
+    wait_until: int = 0
+    locked: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,15 +61,16 @@ class TotpDevice:
 
     id: str
     username: str
+    name: str
     secret: str = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Pending:
-    """An enrolment whose secret was shown and waits for its first code."""
+class Used:
+    """A second factor that was used up: by which kind, and what the person may want to read about it."""
 
-    username: str
-    secret: str = field(repr=False)
+    kind: str
+    detail: str
 
 
 def _now() -> int:
@@ -62,6 +87,8 @@ class Store:
         SQLAlchemy address of the database.
     box
         Seals and opens the secrets.
+    audit_file, audit_days, report
+        See `audit.Audit`.
 
     Raises
     ------
@@ -69,23 +96,153 @@ class Store:
         The database cannot be used.
     """
 
-    def __init__(self, url: str, box: SecretBox) -> None:
-        self._engine = open_engine(url)
+    def __init__(
+        self,
+        url: str,
+        box: SecretBox,
+        audit_file: str = "",
+        audit_days: int = AUDIT_DAYS,
+        report: Callable[[str], None] = lambda _sentence: None,
+    ) -> None:
+        self.engine = open_engine(url)
         self._box = box
+        self.enrolments = Enrolments(self.engine, box)
+        self.passkeys = Passkeys(self.engine, box)
+        self.attempts = Attempts(self.engine)
+        self.audit = Audit(self.engine, audit_file, audit_days, report)
+
+    @property
+    def box(self) -> SecretBox:
+        """What seals and opens the secrets."""
+        return self._box
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self.engine.dispose()
+
+    # ---- accounts
+
+    def account(self, username: str) -> Account:
+        """Return all about one account; an empty one where there is none."""
+        found = self._accounts(username)
+        return found[0] if found else Account(username)
+
+    def accounts(self) -> list[Account]:
+        """Return everybody who has, or has had, a device or a token, by name."""
+        return self._accounts(None)
+
+    def _accounts(self, username: str | None) -> list[Account]:
+        def mine(
+            query: sa.Select[tuple[object, ...]], column: sa.Column[str]
+        ) -> sa.Select[tuple[object, ...]]:
+            return query if username is None else query.where(column == username)
+
+        now = _now()
+        devices: defaultdict[str, list[Device]] = defaultdict(list)
+        for one in self.devices(username):
+            devices[one.username].append(one)
+        with self.engine.connect() as connection:
+            rows = connection.execute(
+                mine(sa.select(account).order_by(account.c.username), account.c.username)
+            )
+            people = {str(row.username): int(row.enrolled) for row in rows}
+            codes: Counter[Any] = Counter(
+                connection.execute(
+                    mine(sa.select(recovery_code.c.username), recovery_code.c.username)
+                ).scalars()
+            )
+            pending = {
+                row.username: row.expires
+                for row in connection.execute(
+                    mine(
+                        sa.select(enrolment).where(enrolment.c.expires > now, enrolment.c.replaces),
+                        enrolment.c.username,
+                    )
+                )
+            }
+            counters = {
+                row.key: throttle.Count(row.failures, row.wait_until, row.last)
+                for row in connection.execute(
+                    mine(sa.select(attempt).where(attempt.c.scope == throttle.CODE.scope), attempt.c.key)
+                )
+            }
+        return [
+            Account(
+                name,
+                enrolled,
+                devices[name],
+                codes[name],
+                pending.get(name, 0),
+                (count := counters.get(name, throttle.Count())).failures,
+                count.wait_until if count.wait_until > now else 0,
+                throttle.verdict(count, throttle.CODE, now) == throttle.LOCKED,
+            )
+            for name, enrolled in people.items()
+        ]
+
+    def knows(self, username: str) -> bool:
+        """Say whether this is the name of an account."""
+        query = sa.select(account.c.username).where(account.c.username == username)
+        with self.engine.connect() as connection:
+            return connection.execute(query).first() is not None
+
+    def reset(self, username: str) -> int:
+        """
+        Remove an account's devices, recovery codes, open enrolments and counters, and end its logins.
+
+        The hub ends them when it next looks at the person (`generations`). Returns the number of devices.
+        """
+        with write(self.engine) as connection:
+            count = self._remove(connection, username)
+            ensure_account(connection, username)
+            end_logins(connection, username)
+            return count
+
+    def forget(self, username: str) -> None:
+        """
+        Remove all that an account has, and end its logins.
+
+        Its name stays, and what happened to it in the audit log: in mode "first-login" a name that was never
+        there could be taken by whoever knows the password.
+        """
+        self.reset(username)
+
+    def _remove(self, connection: sa.Connection, username: str) -> int:
+        for table in (enrolment, recovery_code):
+            connection.execute(table.delete().where(table.c.username == username))
+        connection.execute(attempt.delete().where(of_account(username)))
+        return connection.execute(device.delete().where(device.c.username == username)).rowcount
+
+    def unlock(self, username: str) -> bool:
+        """Forget an account's failures; says whether there were any."""
+        with write(self.engine) as connection:
+            return connection.execute(attempt.delete().where(of_account(username))).rowcount > 0
+
+    def generations(self, username: str) -> tuple[int, int]:
+        """Return how often an account was reset, and up to which reset its logins have been ended."""
+        query = sa.select(account.c.generation, account.c.ended).where(account.c.username == username)
+        with self.engine.connect() as connection:
+            row = connection.execute(query).first()
+        return (row.generation, row.ended) if row else (0, 0)
+
+    def logins_ended(self, username: str, generation: int) -> None:
+        """Remember that the logins from before a reset have been ended."""
+        with write(self.engine) as connection:
+            connection.execute(
+                account.update()
+                .where(account.c.username == username, account.c.ended < generation)
+                .values(ended=generation)
+            )
 
     # ---- devices
 
     def devices(self, username: str | None = None) -> list[Device]:
         """List the devices of one account, or of all."""
-        columns = [device.c[name] for name in ("id", "username", "kind", "name", "created", "confirmed")]
-        query = sa.select(*columns).order_by(device.c.username, device.c.created)
+        columns = [device.c[name] for name in Device.__dataclass_fields__]
+        query = sa.select(*columns).order_by(device.c.username, device.c.created, device.c.id)
         if username is not None:
             query = query.where(device.c.username == username)
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return [Device(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public in SQLAlchemy
 
     def totp_devices(self, username: str) -> list[TotpDevice]:
@@ -97,38 +254,93 @@ class Store:
         SecretUnreadableError
             A secret does not open with the keys at hand.
         """
-        query = sa.select(device.c.id, device.c.secret).where(
+        query = sa.select(device.c.id, device.c.name, device.c.secret).where(
             device.c.username == username, device.c.kind == TOTP
         )
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             rows = connection.execute(query).all()
         return [
-            TotpDevice(row.id, username, self._box.open(row.secret, "device", username, row.id))
+            TotpDevice(row.id, username, row.name, self._box.open(row.secret, "device", username, row.id))
             for row in rows
         ]
 
     def add_totp(self, username: str, secret: str, name: str = DEFAULT_DEVICE_NAME) -> str:
-        """Give an account a device with a known base32 secret; nothing changes where it has that one."""
+        """
+        Give an account a device with a known base32 secret; nothing changes where it has that one.
+
+        Raises
+        ------
+        ValueError
+            The secret has less than 128 bit (RFC 4226, section 4, R6).
+        """
+        if len(secret) < totp.LEAST_LENGTH:
+            raise ValueError("A secret needs at least 128 bit: 26 characters in base32.")
         for known in self.totp_devices(username):
             if known.secret == secret:
                 return known.id
-        values = self._new_device(username, secret, name, last_step=0)
-        with self._engine.begin() as connection:
+        values = new_device(self._box, username, secret, name)
+        with write(self.engine) as connection:
             connection.execute(device.insert().values(**values))
+            ensure_account(connection, username, enrolled=_now())
         return str(values["id"])
 
-    def _new_device(self, username: str, secret: str, name: str, last_step: int) -> dict[str, str | int]:
-        device_id, now = uuid.uuid4().hex, _now()
-        return {
-            "id": device_id,
-            "username": username,
-            "kind": TOTP,
-            "name": name,
-            "secret": self._box.seal(secret, "device", username, device_id),
-            "last_step": last_step,
-            "created": now,
-            "confirmed": now,
-        }
+    def remove_device(self, username: str, device_id: str) -> Device | None:
+        """
+        Remove one of several devices.
+
+        Returns
+        -------
+        Device or None
+            None where it is not this account's, or its last one: nobody locks themselves out.
+        """
+        with write(self.engine) as connection:
+            columns = [device.c[name] for name in Device.__dataclass_fields__]
+            rows = connection.execute(sa.select(*columns).where(device.c.username == username)).all()
+            found = [row for row in rows if row.id == device_id]
+            if not found or len(rows) == 1:
+                return None
+            connection.execute(device.delete().where(device.c.id == device_id))
+            return Device(**found[0]._mapping)  # noqa: SLF001 - public in SQLAlchemy
+
+    # ---- codes
+
+    def use_code(
+        self, username: str, code: str, now: float, window: int, passkey_origin: str = ""
+    ) -> Used | None:
+        """
+        Use up a code: the present one of one of the account's devices, a passkey's answer, a recovery code.
+
+        Parameters
+        ----------
+        username
+            Canonical.
+        code
+            As typed.
+        now
+            Seconds since 1970.
+        window
+            Time steps before and after the present one whose code counts.
+        passkey_origin
+            Address of the hub; empty where passkeys do not count.
+
+        Returns
+        -------
+        Used or None
+            None where it is no code of this account, or was used before.
+
+        Raises
+        ------
+        SecretUnreadableError
+            A secret does not open with the keys at hand.
+        """
+        if credentials.is_assertion(code):
+            name = self.passkeys.use(username, code, passkey_origin, now)
+            return None if name is None else Used(PASSKEY, name)
+        for one in self.totp_devices(username):
+            step = totp.matching_step(one.secret, code, now, window)
+            if step is not None and self.consume_step(username, one.id, step):
+                return Used(TOTP, one.name)
+        return self._use_recovery(username, code)
 
     def consume_step(self, username: str, device_id: str, step: int) -> bool:
         """
@@ -145,112 +357,48 @@ class Store:
         update = (
             device.update()
             .where(device.c.id == device_id, device.c.username == username, device.c.last_step < step)
-            .values(last_step=step)
+            .values(last_step=step, last_used=_now())
         )
-        with self._engine.begin() as connection:
+        with write(self.engine) as connection:
             return connection.execute(update).rowcount == 1
 
-    def reset(self, username: str) -> int:
-        """Remove all devices and the open enrolment of an account; says how many devices there were."""
-        with self._engine.begin() as connection:
-            connection.execute(enrolment.delete().where(enrolment.c.username == username))
-            return connection.execute(device.delete().where(device.c.username == username)).rowcount
+    def new_recovery_codes(self, username: str) -> list[str]:
+        """
+        Make ten codes, which are returned once and kept as hashes; those from before end.
 
-    # ---- enrolment
-
-    def new_enrolment(self, username: str, hours: float) -> str:
-        """Make a token that, with the account's password, sets a device; only its hash is kept."""
-        token = totp.new_token()
-        with self._engine.begin() as connection:
-            connection.execute(enrolment.delete().where(enrolment.c.username == username))
+        There are none for an account without a device, which has just been reset.
+        """
+        codes, salt = recovery.new_codes(), recovery.new_salt()
+        hashes = [recovery.hash_code(recovery.normal(code) or "", salt) for code in codes]
+        with write(self.engine) as connection:
+            if not has_device(connection, username):
+                return []
+            connection.execute(recovery_code.delete().where(recovery_code.c.username == username))
             connection.execute(
-                enrolment.insert().values(
-                    username=username,
-                    token_hash=totp.hash_token(token),
-                    expires=_now() + int(hours * HOUR),
-                    attempts=0,
-                )
+                recovery_code.insert(),
+                [{"username": username, "salt": salt, "code_hash": code_hash} for code_hash in hashes],
             )
-        return token
+        return codes
 
-    def token_is_valid(self, username: str, token: str) -> bool:
-        """Say whether this account has this open token."""
-        query = sa.select(enrolment.c.token_hash).where(
-            enrolment.c.username == username, enrolment.c.expires > _now()
-        )
-        with self._engine.connect() as connection:
-            kept = connection.execute(query).scalar_one_or_none()
-        # Compared also where there is none, so that the time taken does not tell.
-        return totp.token_matches(token, kept or totp.hash_token("")) and kept is not None
-
-    def begin_enrolment(self, username: str, token: str, secret: str) -> str | None:
-        """
-        Keep a secret until its first code comes; it takes the place of one that was shown before.
-
-        Returns
-        -------
-        str or None
-            A ticket that names this secret for `attempt_enrolment`; None where the token is not valid.
-        """
-        ticket = totp.new_token()
-        update = (
-            enrolment.update()
-            .where(
-                enrolment.c.username == username,
-                enrolment.c.token_hash == totp.hash_token(token),
-                enrolment.c.expires > _now(),
-            )
-            .values(
-                secret=self._box.seal(secret, "enrolment", username),
-                ticket_hash=totp.hash_token(ticket),
-                attempts=0,
-            )
-        )
-        with self._engine.begin() as connection:
-            return ticket if connection.execute(update).rowcount == 1 else None
-
-    def attempt_enrolment(self, ticket: str) -> Pending | None:
-        """Count one try at confirming; None where the ticket is unknown, expired, or was tried too often."""
-        mine = sa.and_(
-            enrolment.c.ticket_hash == totp.hash_token(ticket),
-            enrolment.c.expires > _now(),
-        )
-        with self._engine.begin() as connection:
-            counted = connection.execute(
-                enrolment.update()
-                .where(mine, enrolment.c.attempts < MAX_CONFIRMATIONS)
-                .values(attempts=enrolment.c.attempts + 1)
-            )
-            if counted.rowcount != 1:
-                return None
-            row = connection.execute(sa.select(enrolment.c.username, enrolment.c.secret).where(mine)).one()
-        return Pending(row.username, self._box.open(row.secret, "enrolment", row.username))
-
-    def finish_enrolment(self, pending: Pending, ticket: str, step: int) -> bool:
-        """
-        Turn a confirmed secret into the account's only device; the token is used up with it.
-
-        Parameters
-        ----------
-        pending
-            As `attempt_enrolment` gave it.
-        ticket
-            The same ticket.
-        step
-            Time step of the code that confirmed it; it counts as used.
-
-        Returns
-        -------
-        bool
-            False where another request was faster.
-        """
-        values = self._new_device(pending.username, pending.secret, DEFAULT_DEVICE_NAME, last_step=step)
-        with self._engine.begin() as connection:
+    def _use_recovery(self, username: str, typed: str) -> Used | None:
+        code = recovery.normal(typed)
+        if code is None:
+            return None
+        mine = recovery_code.c.username == username
+        with self.engine.connect() as connection:
+            rows = connection.execute(sa.select(recovery_code).where(mine)).all()
+        hashes = {salt: recovery.hash_code(code, salt) for salt in {row.salt for row in rows}}
+        fitting = [row.code_hash for row in rows if hmac.compare_digest(row.code_hash, hashes[row.salt])]
+        if not fitting:
+            return None
+        with write(self.engine) as connection:
+            # Of several at one instant, one deletes it.
             used = connection.execute(
-                enrolment.delete().where(enrolment.c.ticket_hash == totp.hash_token(ticket))
+                recovery_code.delete().where(mine, recovery_code.c.code_hash == fitting[0])
             )
             if used.rowcount != 1:
-                return False
-            connection.execute(device.delete().where(device.c.username == pending.username))
-            connection.execute(device.insert().values(**values))
-        return True
+                return None
+            left = connection.execute(
+                sa.select(sa.func.count()).select_from(recovery_code).where(mine)
+            ).scalar_one()
+        return Used(RECOVERY, f"{left} left")

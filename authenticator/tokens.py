@@ -4,44 +4,69 @@ import json
 from typing import Any
 
 from jupyterhub.apihandlers.users import UserTokenListAPIHandler
+from jupyterhub.utils import utcnow
 from tornado import web
 
 from carme_hub.authenticator import answers
+from carme_hub.authenticator.audit import Event
+
+MAX_BODY = 65536  # bytes
 
 
 class TokensHandler(UserTokenListAPIHandler):  # type: ignore[misc] # JupyterHub ships no types
     """JupyterHub's handler, which on its own asks who somebody is and not what they may."""
 
-    _unavailable: answers.GateUnavailableError | None = None
+    gate_event = "token"  # in the audit log
+    _refusal: answers.GateError | None = None
 
     async def authenticate(self, data: Any) -> dict[str, Any] | None:
         """Decide as at a login, and give the hub's user the groups and the admin right of this moment."""
         try:
             model: dict[str, Any] | None = await super().authenticate(data)
-        except answers.GateUnavailableError as error:
-            self._unavailable = error
+            if model:
+                # Without this, who has lost a right would get a token that has it.
+                user = await self.auth_to_user(model, self.find_user(model["name"]))
+                await self.authenticator.admit(self, user)
+        except answers.RefusedError:
+            raise  # JupyterHub makes it a plain 403, as every refusal here
+        except answers.GateError as error:
+            self._refusal = error
             raise
-        user = self.find_user(model["name"]) if model else None
-        if user is not None:
-            # Without this, who has lost a right would get a token that has it.
-            await self.auth_to_user(model, user)
         return model
 
     async def post(self, user_name: str) -> None:
-        """Make a token; a fault that is ours is told as ours (JupyterHub makes every fault a 403)."""
+        """Make a token; what the gate says is told as it says it (JupyterHub makes every fault a 403)."""
+        requester = self.current_user
         try:
             await super().post(user_name)
         except web.HTTPError:
-            if self._unavailable is not None:
-                raise self._unavailable from None
+            if self._refusal is not None:
+                raise self._refusal from None
             raise
+        if requester is not None:  # by cookie or token; `authenticate` has written down the others
+            event = Event("token", account=user_name, actor=requester.name, detail="made while signed in")
+            await self.authenticator.record(self, event)
 
     def get_json_body(self) -> Any:
-        """Read the body. JupyterHub would log one that is no JSON, and there is a password in it."""
+        """
+        Read the body.
+
+        JupyterHub would log one that is no JSON, and there is a password in it. A token that is asked for
+        with a token ends with it: else whoever got hold of one had it for ever.
+        """
+        if len(self.request.body) > MAX_BODY:
+            raise web.HTTPError(413, "The request is too long.")
         try:
-            return json.loads(self.request.body.decode("utf-8", "replace")) if self.request.body else None
+            body = json.loads(self.request.body.decode("utf-8", "replace")) if self.request.body else {}
         except (ValueError, RecursionError):
             raise web.HTTPError(400, "Invalid JSON in body of request") from None
+        token = self.get_token() if self.current_user is not None else None
+        if isinstance(body, dict) and token is not None and token.expires_at is not None:
+            left = max(1, int((token.expires_at - utcnow(with_tz=False)).total_seconds()))
+            asked = body.get("expires_in")
+            if asked is None or (isinstance(asked, int) and asked > left):
+                body["expires_in"] = left
+        return body
 
 
 handlers: list[tuple[str, type]] = [(r"/api/users/([^/]+)/tokens", TokensHandler)]

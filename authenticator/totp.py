@@ -12,6 +12,7 @@ import pyotp
 
 STEP_SECONDS = 30
 SECRET_BYTES = 20  # 160 bit, the length of the HMAC (RFC 4226, section 4, R6)
+LEAST_LENGTH = 26  # characters in base32, 128 bit (the same place)
 TOKEN_BYTES = 20  # 160 bit
 
 _CODE = re.compile(r"[0-9]{6}")

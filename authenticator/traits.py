@@ -3,8 +3,9 @@
 from typing import Any
 
 from jupyterhub.auth import Authenticator
-from traitlets import Bool, Integer, Set, TraitError, Unicode, validate
+from traitlets import Bool, Enum, Float, Integer, Set, TraitError, Unicode, validate
 
+from carme_hub.authenticator import passkeys
 from carme_hub.authenticator.directory_traits import DirectoryTraits
 
 
@@ -32,8 +33,9 @@ class GateTraits(DirectoryTraits):
         "sqlite:////var/lib/carme-hub/carme.sqlite",
         config=True,
         help="""
-        SQLAlchemy address of the gate's own database (devices, enrolments). An SQLite file is made with
-        mode 0600.
+        SQLAlchemy address of the gate's own database (devices, codes, audit log). An SQLite file is made
+        with mode 0600. PostgreSQL: `postgresql+psycopg://user:password@host/database`, with the package
+        `carme-hub[postgresql]`.
         """,
     )
     secret_key_file = Unicode(
@@ -41,10 +43,51 @@ class GateTraits(DirectoryTraits):
         config=True,
         help="""
         File with the keys for the secrets in the database: 32 bytes in base64, one key a line; the first
-        encrypts, all decrypt. Only its owner (and group) may read it. `carme new-key FILE` makes one. The
-        environment variable CARME_SECRET_KEY, where set, is used in its place.
+        encrypts, all decrypt. Only its owner (and group) may read it. `carme new-key FILE` makes one,
+        `carme rotate-key` puts a new one in its place while the hub runs. The environment variable
+        CARME_SECRET_KEY, where set, is used in its place.
 
         Keep a copy apart from the database's: without it all devices are lost.
+        """,
+    )
+    enrolment = Enum(
+        ("token", "first-login"),
+        "token",
+        config=True,
+        help="""
+        How a person gets the first device. `"token"` (default): with the password and a token that an admin
+        made (`carme user enrol-token NAME`, or the page for admins). `"first-login"`: with the password
+        alone, where the account never had a device; whoever steals the password of somebody who has not
+        enrolled yet then becomes that person. A lost device is replaced by token in either case.
+        """,
+    )
+    audit_file = Unicode(
+        "/var/lib/carme-hub/audit.jsonl",
+        config=True,
+        help="""
+        File for the audit log: a line of JSON for each login, refusal, and change of a device. Made with mode
+        0600, opened anew for each line, so it can be rotated at any time. Empty: in the database only.
+        """,
+    )
+    audit_days = Integer(
+        365, min=1, config=True, help="Days for which the audit log's entries stay in the database."
+    )
+    refusal_seconds = Float(
+        1.0,
+        min=0.0,
+        config=True,
+        help="""
+        A refused login is answered this many seconds after it came in, or a multiple of it: so that the time
+        does not tell what was wrong. More than the directory normally takes.
+        """,
+    )
+    refresh_grace = Integer(
+        3600,
+        min=0,
+        config=True,
+        help="""
+        Seconds for which people stay logged in while the directory cannot say whether they still belong to
+        it, from the last time it did.
         """,
     )
     totp_window = Integer(
@@ -58,6 +101,17 @@ class GateTraits(DirectoryTraits):
         "JupyterHub",
         config=True,
         help="What authenticator apps show as the name of this place, beside the account.",
+    )
+
+    passkey_origin = Unicode(
+        config=True,
+        help="""
+        Address at which people open the hub, as browsers write it, for example `"https://hub.example.org"`:
+        with it, people can add passkeys to their accounts and use them in place of the one-time code. Empty
+        (default): there are no passkeys. `http` is taken for `localhost` alone.
+
+        Passkeys are bound to the host's name: under another one, none that was made before fits.
+        """,
     )
 
     # Shorter than JupyterHub's: these names end up in paths and job scripts.
@@ -86,3 +140,19 @@ class GateTraits(DirectoryTraits):
                     f"CarmeAuthenticator.{proposal.trait.name} takes names (cn) of groups, not DNs: {name!r}"
                 )
         return set(proposal.value)
+
+    @validate("passkey_origin")  # type: ignore[untyped-decorator]
+    def _origin_or_none(self, proposal: Any) -> str:
+        try:
+            return passkeys.check_origin(proposal.value) if proposal.value else ""
+        except ValueError as error:
+            raise TraitError(f"CarmeAuthenticator.passkey_origin: {error}") from error
+
+    @validate("auth_refresh_age")  # type: ignore[untyped-decorator]
+    def _refresh_is_on(self, proposal: Any) -> int:
+        if proposal.value <= 0:
+            raise TraitError(
+                "CarmeAuthenticator.auth_refresh_age must not be 0: without it, who is removed from the "
+                "directory, or reset, keeps logins and API tokens. Give a number of seconds, for example 300."
+            )
+        return int(proposal.value)

@@ -8,6 +8,7 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from jupyterhub.orm import APIToken
 from jupyterhub.spawner import Spawner
 from sqlalchemy.orm import object_session
 
@@ -44,6 +45,7 @@ class JobSpawner(OfferingSpawner):
     def _reset(self) -> None:
         self._submission: asyncio.Task[int] | None = None
         self._token_digest = ""
+        self._token_id = 0
         self._session: dict[str, str | int] = {}
         self._node = ""
         self._port = 0
@@ -214,18 +216,23 @@ class JobSpawner(OfferingSpawner):
 
     def _save_state(self) -> None:
         """Write the state to the database now: JupyterHub does it only after start() has returned."""
-        if self.orm_spawner is not None:
-            self.orm_spawner.state = self.get_state()
-            session = object_session(self.orm_spawner)
-            if session is not None:
-                session.commit()
+        if self.orm_spawner is None:
+            return
+        session = object_session(self.orm_spawner)
+        if session is not None and self.api_token and not self._token_id:
+            # Whoever ends a person's API tokens spares this one, also after a restart of the hub.
+            token = APIToken.find(session, self.api_token)
+            self._token_id = token.id if token is not None else 0
+        self.orm_spawner.state = self.get_state()
+        if session is not None:
+            session.commit()
 
     def get_state(self) -> dict[str, Any]:
         """Return what the next hub needs to find this job again."""
         state: dict[str, Any] = Spawner.get_state(self)
         if self.job_id:
             state |= {"job_id": self.job_id, "token_sha256": self._token_digest, "session": self._session}
-            state |= {"node": self._node, "port": self._port}
+            state |= {"node": self._node, "port": self._port, "api_token_id": self._token_id}
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -233,6 +240,7 @@ class JobSpawner(OfferingSpawner):
         Spawner.load_state(self, state)
         self.job_id = str(state.get("job_id", ""))
         self._token_digest = str(state.get("token_sha256", ""))
+        self._token_id = int(state.get("api_token_id", 0))
         self._session = dict(state.get("session", {}))
         self._node = str(state.get("node", ""))
         self._port = int(state.get("port", 0))

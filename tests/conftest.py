@@ -7,8 +7,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support import CARME, Person, Site
+
+# The same examples in every run, so that a red run is about the change; `make test-nightly` looks further.
+settings.register_profile("default", max_examples=150, derandomize=True, deadline=None)
+settings.register_profile("nightly", max_examples=10_000, deadline=None, print_blob=True)
+settings.load_profile("default")
 
 
 @pytest.fixture(scope="session")

@@ -44,8 +44,9 @@ class Codes:
 
     def next(self) -> str:
         """Return a code of a step that was not used yet and is accepted now (one step early at most)."""
-        now = int(time.time()) // 30
-        step = max(self.last + 1, now - 1)
+        now, gone = divmod(int(time.time()), 30)
+        # The step before this one counts until this one ends: not just before that.
+        step = max(self.last + 1, now - 1 if gone < 20 else now)
         if step > now + 1:
             until(lambda: int(time.time()) // 30 >= step - 1, "the next time step", 60)
         self.last = step

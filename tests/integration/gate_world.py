@@ -26,8 +26,10 @@ import requests
 from traitlets.config.loader import PyFileConfigLoader
 
 from carme_hub.authenticator import user_command
+from carme_hub.authenticator.database import write
 from carme_hub.authenticator.secretbox import SecretBox, new_key_file
 from carme_hub.authenticator.store import Store
+from carme_hub.authenticator.tables import account
 from carme_hub.demo import cache, ldap, nodejs
 
 SCHEME = "http"
@@ -65,6 +67,12 @@ class Slapd:
     tls_port: int
     certificates: ldap.Certificates
     prepared: ldap.Prepared
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        """End it: the directory is down from now on."""
+        self.process.terminate()
+        self.process.wait(20)
 
     @contextlib.contextmanager
     def manager(self) -> Iterator[ldap3.Connection]:
@@ -100,7 +108,7 @@ def slapd(folder: Path, names: Sequence[str] = ("127.0.0.1", "localhost")) -> It
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
         ldap.wait_ready("127.0.0.1", port, certificates.ca, tls=False)
-        yield Slapd(port, tls_port, certificates, prepared)
+        yield Slapd(port, tls_port, certificates, prepared, process)
     finally:
         process.terminate()
         process.wait(20)
@@ -151,12 +159,25 @@ def code(secret: str, offset: int = 0) -> str:
     return str(pyotp.TOTP(secret).at(time.time(), counter_offset=offset))
 
 
-class Visitor:
-    """Somebody with a browser."""
+class From(requests.adapters.HTTPAdapter):
+    """Connections from an address of this machine; all of 127.0.0.0/8 are."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> Any:
+        return super().init_poolmanager(*args, source_address=(self.address, 0), **options)
+
+
+class Visitor:
+    """Somebody with a browser, at an address."""
+
+    def __init__(self, url: str, address: str = "127.0.0.1") -> None:
         self.url = url
+        self.password = ""
         self.session = requests.Session()
+        self.session.mount(f"{SCHEME}://", From(address))
 
     def get(self, path: str, **options: Any) -> requests.Response:
         return self.session.get(self.url + path, timeout=30, **options)
@@ -167,6 +188,7 @@ class Visitor:
         return self.session.post(self.url + path, data={"_xsrf": xsrf, **fields}, timeout=30, **options)
 
     def login(self, username: str, password: str, otp: str) -> requests.Response:
+        self.password = password
         self.get("/hub/login")
         fields = {"username": username, "password": password, "otp": otp}
         return self.post("/hub/login?next=%2Fhub%2Ftoken", fields, allow_redirects=False)
@@ -195,27 +217,40 @@ class Hub:
         return (self.folder / "hub.log").read_text(errors="replace")
 
     @contextlib.contextmanager
-    def visitor(self) -> Iterator[Visitor]:
-        somebody = Visitor(self.url)
+    def visitor(self, address: str = "127.0.0.1") -> Iterator[Visitor]:
+        somebody = Visitor(self.url, address)
         yield somebody
         somebody.close()
 
     def enrol(self, username: str) -> str:
-        """Give somebody a fresh device with no step used; returns its secret."""
-        self.store.reset(username)
+        """Give somebody a fresh device with no step used, and no failures; returns its secret."""
+        self.never_seen(username)
+        return self.enrol_again(username)
+
+    def never_seen(self, username: str) -> None:
+        """Make it as if nobody had ever been here by this name."""
+        with write(self.store.engine) as connection:
+            self.store._remove(connection, username)
+            connection.execute(account.delete().where(account.c.username == username))
+
+    def enrol_again(self, username: str) -> str:
+        """Give somebody who was reset a device, and leave all else as it is; returns its secret."""
         secret = pyotp.random_base32()
         self.store.add_totp(username, secret)
         self.issued.append(secret)
         return secret
 
-    def login(self, username: str, otp: str, password: str | None = None) -> requests.Response:
+    def login(
+        self, username: str, otp: str, password: str | None = None, address: str = "127.0.0.1"
+    ) -> requests.Response:
         """Log in with a browser of its own."""
-        with self.visitor() as somebody:
+        with self.visitor(address) as somebody:
             return somebody.login(username, PASSWORDS[username] if password is None else password, otp)
 
-    def ask_token(self, username: str, body: Any) -> requests.Response:
+    def ask_token(self, username: str, body: Any, address: str = "127.0.0.1") -> requests.Response:
         """Ask the token API as somebody without a cookie."""
-        return requests.post(f"{self.url}/hub/api/users/{username}/tokens", json=body, timeout=30)
+        with self.visitor(address) as somebody:
+            return somebody.session.post(f"{self.url}/hub/api/users/{username}/tokens", json=body, timeout=30)
 
     def known(self, username: str) -> str:
         """Let somebody in once, so that the hub knows them; returns the secret of an unused device."""
@@ -250,6 +285,7 @@ def gate_config(directory: Slapd | None, port: int | None = None, **traits: Any)
         "group_search_base": f"ou=groups,{ldap.BASE}",
         "admin_groups": {"hpc-admins"},
         "ca_file": str(directory.certificates.ca) if directory else "",
+        "refusal_seconds": 0.05,  # hundreds of refusals are tested; the one test of the time sets its own
         **traits,
     }
     lines = [f"c.CarmeAuthenticator.{name} = {value!r}" for name, value in values.items()]
@@ -274,10 +310,12 @@ c.JupyterHub.spawner_class = "simple"
 c.JupyterHub.template_paths = [{str(TEMPLATES)!r}]
 c.JupyterHub.token_expires_in_max_seconds = 86400
 c.JupyterHub.services = [{{"name": "tests", "api_token": "{token}"}}]
-c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": ["admin:users"]}}]
+c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"],
+    "scopes": ["admin:users", "read:metrics"]}}]
 c.JupyterHub.log_level = "DEBUG"
 c.CarmeAuthenticator.database_url = "{database}"
 c.CarmeAuthenticator.secret_key_file = "{folder}/carme.key"
+c.CarmeAuthenticator.audit_file = "{folder}/audit.jsonl"
 {config}""")
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     with (folder / "hub.log").open("wb") as log:

@@ -3,16 +3,14 @@
 import multiprocessing
 import os
 import sqlite3
-import stat
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from carme_hub.authenticator import store as store_module
+from carme_hub.authenticator import enrolments
+from carme_hub.authenticator.enrolments import MAX_CONFIRMATIONS
 from carme_hub.authenticator.secretbox import SecretBox, SecretUnreadableError
-from carme_hub.authenticator.store import MAX_CONFIRMATIONS, Store
-from carme_hub.authenticator.tables import StoreError
+from carme_hub.authenticator.store import Store
 
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 KEY = os.urandom(32)
@@ -43,22 +41,10 @@ def execute(path, statement, *values):
     return rows
 
 
-def test_the_file_is_for_its_owner_only(store, path):
-    store.add_totp("alice", SECRET)
-    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
-
-
-def test_an_open_file_is_closed(path, url):
-    path.parent.mkdir()
-    path.touch(mode=0o644)
-    Store(url, SecretBox([KEY])).close()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
 def test_no_secret_and_no_token_is_in_the_file(store, path):
     store.add_totp("alice", SECRET)
-    token = store.new_enrolment("bob", 1)
-    ticket = store.begin_enrolment("bob", token, SECRET)
+    token = store.enrolments.new_token("bob", 1)
+    ticket = store.enrolments.begin("bob", token, SECRET, "Phone")
     store.close()
     content = b"".join(file.read_bytes() for file in path.parent.iterdir())
     for secret in (SECRET, token, ticket):
@@ -121,92 +107,58 @@ def test_of_two_processes_one_wins_each_step(store, url):
         assert sorted(won for used, won in outcomes if used == step) == [False, True]
 
 
-def test_several_may_open_a_new_database_at_once(url):
-    barrier = threading.Barrier(8)
-
-    def open_it(_):
-        barrier.wait(10)
-        return Store(url, SecretBox([KEY]))
-
-    with ThreadPoolExecutor(8) as threads:
-        stores = list(threads.map(open_it, range(8)))
-    for opened in stores:
-        opened.close()
-
-
-def test_a_newer_schema_is_refused(path, url):
-    Store(url, SecretBox([KEY])).close()
-    execute(path, "UPDATE carme_schema SET version = version + 1")
-    with pytest.raises(StoreError, match="newer carme-hub"):
-        Store(url, SecretBox([KEY]))
-
-
-@pytest.mark.parametrize(
-    "wrong", ["sqlite://", "sqlite:///:memory:", "no address", "nosuchdb:///x", "sqlite:////proc/x"]
-)
-def test_an_address_that_cannot_be_used_is_a_sentence(wrong):
-    with pytest.raises(StoreError):
-        Store(wrong, SecretBox([KEY]))
-
-
-def test_a_password_in_the_address_is_not_shown(tmp_path):
-    with pytest.raises(StoreError) as error:
-        Store(f"sqlite://user:pass-word@/{tmp_path}", SecretBox([KEY]))
-    assert "pass-word" not in str(error.value)
-
-
 def test_an_enrolment_from_token_to_device(store):
     store.add_totp("alice", "A" * 32)
-    token = store.new_enrolment("alice", 1)
-    assert store.token_is_valid("alice", token)
-    ticket = store.begin_enrolment("alice", token, SECRET)
-    pending = store.attempt_enrolment(ticket)
+    token = store.enrolments.new_token("alice", 1)
+    assert store.enrolments.token_is_valid("alice", token)
+    ticket = store.enrolments.begin("alice", token, SECRET, "Phone")
+    pending = store.enrolments.attempt(ticket)
     assert (pending.username, pending.secret) == ("alice", SECRET)
-    assert store.finish_enrolment(pending, ticket, step=100)
+    assert store.enrolments.finish(pending, ticket, step=100)
     (device,) = store.totp_devices("alice")  # the old one is gone
     assert device.secret == SECRET
     assert not store.consume_step("alice", device.id, 100)  # the confirming code is used up
-    assert not store.token_is_valid("alice", token)
-    assert store.begin_enrolment("alice", token, SECRET) is None
-    assert store.attempt_enrolment(ticket) is None
-    assert not store.finish_enrolment(pending, ticket, step=101)
+    assert not store.enrolments.token_is_valid("alice", token)
+    assert store.enrolments.begin("alice", token, SECRET, "Phone") is None
+    assert store.enrolments.attempt(ticket) is None
+    assert not store.enrolments.finish(pending, ticket, step=101)
 
 
 def test_a_token_is_for_one_account_and_replaced_by_the_next(store):
-    token = store.new_enrolment("alice", 1)
-    assert not store.token_is_valid("bob", token)
-    assert not store.token_is_valid("alice", "")
-    assert not store.token_is_valid("alice", "\ud800")
-    store.new_enrolment("alice", 1)
-    assert not store.token_is_valid("alice", token)
+    token = store.enrolments.new_token("alice", 1)
+    assert not store.enrolments.token_is_valid("bob", token)
+    assert not store.enrolments.token_is_valid("alice", "")
+    assert not store.enrolments.token_is_valid("alice", "\ud800")
+    store.enrolments.new_token("alice", 1)
+    assert not store.enrolments.token_is_valid("alice", token)
 
 
 def test_a_token_expires_also_in_the_middle(store, monkeypatch):
-    token = store.new_enrolment("alice", 1)
-    ticket = store.begin_enrolment("alice", token, SECRET)
-    later = store_module._now() + 3601
-    monkeypatch.setattr(store_module, "_now", lambda: later)
-    assert not store.token_is_valid("alice", token)
-    assert store.begin_enrolment("alice", token, SECRET) is None
-    assert store.attempt_enrolment(ticket) is None
+    token = store.enrolments.new_token("alice", 1)
+    ticket = store.enrolments.begin("alice", token, SECRET, "Phone")
+    later = enrolments._now() + 3601
+    monkeypatch.setattr(enrolments, "_now", lambda: later)
+    assert not store.enrolments.token_is_valid("alice", token)
+    assert store.enrolments.begin("alice", token, SECRET, "Phone") is None
+    assert store.enrolments.attempt(ticket) is None
 
 
 def test_tries_at_confirming_are_counted(store):
-    token = store.new_enrolment("alice", 1)
-    ticket = store.begin_enrolment("alice", token, SECRET)
+    token = store.enrolments.new_token("alice", 1)
+    ticket = store.enrolments.begin("alice", token, SECRET, "Phone")
     for _ in range(MAX_CONFIRMATIONS):
-        assert store.attempt_enrolment(ticket) is not None
-    assert store.attempt_enrolment(ticket) is None
-    again = store.begin_enrolment("alice", token, "B" * 32)
-    assert store.attempt_enrolment(ticket) is None
-    assert store.attempt_enrolment(again).secret == "B" * 32
+        assert store.enrolments.attempt(ticket) is not None
+    assert store.enrolments.attempt(ticket) is None
+    again = store.enrolments.begin("alice", token, "B" * 32, "Phone")
+    assert store.enrolments.attempt(ticket) is None
+    assert store.enrolments.attempt(again).secret == "B" * 32
 
 
 def test_of_two_confirmations_one_wins(store):
-    ticket = store.begin_enrolment("alice", store.new_enrolment("alice", 1), SECRET)
-    pending = store.attempt_enrolment(ticket)
+    ticket = store.enrolments.begin("alice", store.enrolments.new_token("alice", 1), SECRET, "Phone")
+    pending = store.enrolments.attempt(ticket)
     with ThreadPoolExecutor(8) as threads:
-        won = list(threads.map(lambda step: store.finish_enrolment(pending, ticket, step), range(8)))
+        won = list(threads.map(lambda step: store.enrolments.finish(pending, ticket, step), range(8)))
     assert won.count(True) == 1
     assert len(store.devices("alice")) == 1
 
@@ -214,8 +166,84 @@ def test_of_two_confirmations_one_wins(store):
 def test_a_reset_removes_everything(store):
     store.add_totp("alice", SECRET)
     store.add_totp("bob", SECRET)
-    token = store.new_enrolment("alice", 1)
+    token = store.enrolments.new_token("alice", 1)
     assert store.reset("alice") == 1
     assert store.devices("alice") == []
-    assert not store.token_is_valid("alice", token)
+    assert not store.enrolments.token_is_valid("alice", token)
     assert len(store.devices("bob")) == 1
+
+
+def test_rule_10_resets_are_counted_until_the_hub_has_ended_the_logins(store):
+    store.add_totp("alice", SECRET)
+    assert store.generations("alice") == (0, 0)
+    store.reset("alice")
+    assert store.generations("alice") == (1, 0)
+    store.reset("alice")
+    store.logins_ended("alice", 1)  # by a hub that had not heard of the second
+    assert store.generations("alice") == (2, 1)
+    store.logins_ended("alice", 2)
+    store.logins_ended("alice", 1)
+    assert store.generations("alice") == (2, 2)
+    assert store.generations("nobody") == (0, 0)
+
+
+def test_rule_10_a_reset_in_the_same_moment_leaves_nothing_behind(store):
+    store.add_totp("alice", SECRET)
+    ticket = store.enrolments.begin_second("alice", "B" * 32, "Tablet")
+    pending = store.enrolments.attempt(ticket)
+    store.reset("alice")
+    assert not store.enrolments.finish(pending, ticket, step=1)
+    assert store.enrolments.begin_second("alice", "B" * 32, "Tablet") is None
+    assert store.new_recovery_codes("alice") == []
+    assert store.account("alice").recovery_left == 0
+    assert store.devices("alice") == []
+
+
+def test_rule_6_the_first_login_enrols_those_only_who_never_had_anything(store):
+    assert store.enrolments.may_enrol_first("alice")
+    store.add_totp("alice", SECRET)
+    assert not store.enrolments.may_enrol_first("alice")
+    store.reset("alice")
+    assert not store.enrolments.may_enrol_first("alice")
+    store.enrolments.new_token("bob", 1)
+    assert not store.enrolments.may_enrol_first("bob")
+    store.forget("alice")  # else the name could be taken by whoever knows the password
+    assert not store.enrolments.may_enrol_first("alice")
+
+
+def test_the_last_device_cannot_be_removed(store):
+    first = store.add_totp("alice", SECRET)
+    other = store.add_totp("bob", "B" * 32)
+    assert store.remove_device("alice", first) is None
+    second = store.add_totp("alice", "C" * 32, "Tablet")
+    assert store.remove_device("alice", other) is None  # somebody else's
+    assert store.remove_device("alice", first).name == "Authenticator app"
+    assert [one.id for one in store.devices("alice")] == [second]
+    assert store.remove_device("alice", second) is None
+
+
+def test_of_two_removals_at_once_one_device_is_left(store):
+    ids = [store.add_totp("alice", letter * 32) for letter in "ABCD"]
+    with ThreadPoolExecutor(4) as threads:
+        removed = list(threads.map(lambda one: store.remove_device("alice", one), ids))
+    assert sum(one is not None for one in removed) == 3
+    assert len(store.devices("alice")) == 1
+
+
+def test_rule_4_a_weak_secret_is_no_device(store):
+    with pytest.raises(ValueError, match="128 bit"):
+        store.add_totp("alice", "A" * 16)
+
+
+def test_what_is_known_of_an_account(store):
+    assert store.account("alice").devices == []
+    assert not store.knows("alice")
+    store.add_totp("alice", SECRET)
+    store.new_recovery_codes("alice")
+    store.enrolments.new_token("bob", 1)
+    assert [one.username for one in store.accounts()] == ["alice", "bob"]
+    alice, bob = store.accounts()
+    assert (len(alice.devices), alice.recovery_left, alice.open_enrolment) == (1, 10, 0)
+    assert (bob.devices, bob.enrolled) == ([], 0)
+    assert bob.open_enrolment > alice.enrolled > 0
+    assert store.knows("bob")

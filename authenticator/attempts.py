@@ -1,0 +1,116 @@
+"""Failures as they are kept, so that all doors and processes count together. The rules are `throttle`'s."""
+
+import time
+
+import sqlalchemy as sa
+
+from carme_hub.authenticator import throttle
+from carme_hub.authenticator.database import write
+from carme_hub.authenticator.tables import attempt
+from carme_hub.authenticator.throttle import Count, Limit
+
+MAX_ROWS = 20_000  # of passwords and addresses; those of codes are as many as there are people with devices
+MAX_KEY = 160  # characters
+
+
+class Attempts:
+    """
+    Counters of failures.
+
+    Where few tries are all there is (codes), one is counted before it is decided, and taken back when it
+    succeeds: of many at one instant no more get through than one after the other would.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def count(self, limit: Limit, key: str) -> Count:
+        """Return how often somebody failed, as of now."""
+        with self._engine.connect() as connection:
+            return throttle.current(_read(connection, limit, key), limit, _now())
+
+    def begin(self, limit: Limit, key: str) -> str:
+        """
+        Count a try as failed until `clear` says otherwise.
+
+        Returns
+        -------
+        str
+            ``throttle.ALLOWED``; or WAIT or LOCKED, where it must not be tried (and is not counted).
+        """
+        now = _now()
+        with write(self._engine) as connection:
+            count = _read(connection, limit, key)
+            verdict = throttle.verdict(count, limit, now)
+            if verdict == throttle.ALLOWED:
+                _keep(connection, limit, key, throttle.failed(count, limit, now))
+            return verdict
+
+    def fail(self, limit: Limit, key: str) -> Count:
+        """Count a failure that has happened, and return how it stands now."""
+        with write(self._engine) as connection:
+            count = throttle.failed(_read(connection, limit, key), limit, _now())
+            _keep(connection, limit, key, count)
+            return count
+
+    def give_back(self, limit: Limit, key: str) -> None:
+        """Take a try back that could not be decided: an outage is nobody's failure."""
+        mine = _where(limit, key)
+        with write(self._engine) as connection:
+            connection.execute(
+                attempt.update()
+                .where(mine, attempt.c.failures > 0)
+                .values(failures=attempt.c.failures - 1, wait_until=0)
+            )
+            connection.execute(attempt.delete().where(mine, attempt.c.failures <= 0))
+
+    def clear(self, limit: Limit, key: str) -> None:
+        """Forget the failures: there was a success."""
+        with write(self._engine) as connection:
+            connection.execute(attempt.delete().where(_where(limit, key)))
+
+
+def password_key(username: str, source: str) -> str:
+    """Name the counter of an account's passwords from one source (see `client.source_of`)."""
+    return f"{username} {source}"[:MAX_KEY]
+
+
+def of_account(username: str) -> sa.ColumnElement[bool]:
+    """Select all counters of an account."""
+    passwords = sa.and_(
+        attempt.c.scope == throttle.PASSWORD.scope, attempt.c.key.startswith(f"{username} ", autoescape=True)
+    )
+    codes = sa.and_(attempt.c.scope == throttle.CODE.scope, attempt.c.key == username)
+    return sa.or_(passwords, codes)
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _where(limit: Limit, key: str) -> sa.ColumnElement[bool]:
+    return sa.and_(attempt.c.scope == limit.scope, attempt.c.key == key[:MAX_KEY])
+
+
+def _read(connection: sa.Connection, limit: Limit, key: str) -> Count:
+    columns = (attempt.c.failures, attempt.c.wait_until, attempt.c.last)
+    row = connection.execute(sa.select(*columns).where(_where(limit, key))).first()
+    return Count(row.failures, row.wait_until, row.last) if row else Count()
+
+
+def _keep(connection: sa.Connection, limit: Limit, key: str, count: Count) -> None:
+    values = {"failures": count.failures, "wait_until": count.wait_until, "last": count.last}
+    kept = connection.execute(attempt.update().where(_where(limit, key)).values(**values))
+    if kept.rowcount == 0:
+        connection.execute(attempt.insert().values(scope=limit.scope, key=key[:MAX_KEY], **values))
+        _make_room(connection, count.last)
+
+
+def _make_room(connection: sa.Connection, now: int) -> None:
+    """Drop what no longer counts, and the oldest of too many: anybody can make rows by trying names."""
+    others = attempt.c.scope != throttle.CODE.scope
+    connection.execute(attempt.delete().where(others, attempt.c.last < now - throttle.DAY))
+    many = connection.execute(sa.select(sa.func.count()).where(others)).scalar_one() - MAX_ROWS
+    if many > 0:
+        oldest = sa.select(attempt.c.last).where(others).order_by(attempt.c.last).offset(many).limit(1)
+        connection.execute(attempt.delete().where(others, attempt.c.last < oldest.scalar_subquery()))
