@@ -1,21 +1,36 @@
-"""``carme user ...`` and ``carme new-key``: the gate's commands, which also work when the hub is down."""
+"""``carme user ...``: look after people's devices, also on the day nobody can log in.
+
+It works on the gate's database, whether the hub runs or not.
+"""
 
 import argparse
+import contextlib
 import json
+import os
+import pwd
+import re
 import sys
 import time
-from collections import defaultdict
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
-from carme_hub.authenticator import credentials
-from carme_hub.authenticator.secretbox import SecretKeyError, new_key_file
-from carme_hub.authenticator.store import Device, Store
-from carme_hub.authenticator.tables import StoreError
+from sqlalchemy.exc import SQLAlchemyError
+from traitlets import TraitError
 
-DEFAULT_HOURS = 72.0
-MAX_HOURS = 24.0 * 31
+from carme_hub.authenticator import credentials, people
+from carme_hub.authenticator.audit import Entry, Event
+from carme_hub.authenticator.database import StoreError
+from carme_hub.authenticator.people import moment, printable
+from carme_hub.authenticator.secretbox import SecretKeyError
+from carme_hub.authenticator.store import Account
+
+MAX_ENTRIES = 100_000  # of the audit log, in one answer
+MAX_ACTOR = 32  # characters
+LOGINS = ("login", "token")
+LOGINS_SHOWN = 10
+LOGINS_SEARCHED = 500  # newest entries of an account
+UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class CommandError(Exception):
@@ -24,30 +39,54 @@ class CommandError(Exception):
 
 def register(subparsers: Any) -> None:
     """
-    Add ``user`` and ``new-key`` to the ``carme`` command.
+    Add ``user`` to the ``carme`` command.
 
     Parameters
     ----------
     subparsers
         What `argparse.ArgumentParser.add_subparsers` returned.
     """
-    user = subparsers.add_parser("user", help="devices of people: list, enrol, reset")
-    actions = user.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="show who has a device")
-    listing.add_argument("--json", action="store_true", help="for programs")
-    listing.set_defaults(run=_list)
-    token = actions.add_parser("enrol-token", help="make a token that lets a person set up a device, once")
-    token.add_argument("name", help="login name")
+    user = subparsers.add_parser("user", help="people's devices: list, enrol, reset, unlock, audit")
+    actions = user.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def add(name: str, run: Any, text: str, *, with_name: bool = True) -> Any:
+        parser = actions.add_parser(name, help=text, description=text)
+        if with_name:
+            parser.add_argument("name", metavar="NAME", help="login name")
+        parser.add_argument("--json", action="store_true", help="for programs")
+        parser.set_defaults(run=run)
+        return parser
+
+    add("list", _list, "Show who has a device, and how it stands with them.", with_name=False)
+    add("show", _show, "Show all about one person: devices, recovery codes, logins.")
+    token = add("enrol-token", _enrol_token, "Make a token that lets a person set up a device, once.")
     token.add_argument(
-        "--hours", type=float, default=DEFAULT_HOURS, help="how long it is valid (default: %(default)g)"
+        "--hours",
+        type=_hours,
+        default=people.TOKEN_HOURS,
+        metavar="HOURS",
+        help="how long it is valid (default: %(default)g)",
     )
-    token.set_defaults(run=_enrol_token)
-    reset = actions.add_parser("reset", help="remove a person's devices, for example after a loss")
-    reset.add_argument("name", help="login name")
-    reset.set_defaults(run=_reset)
-    key = subparsers.add_parser("new-key", help="make a key file for the secrets in the database")
-    key.add_argument("file", type=Path)
-    key.set_defaults(run=_new_key)
+    reset = add(
+        "reset",
+        _reset,
+        "Remove a person's devices and recovery codes, for example after a loss or a theft, "
+        "and end their logins and API tokens.",
+    )
+    reset.add_argument("--yes", action="store_true", help="do not ask")
+    add("unlock", _unlock, "Forget a person's wrong passwords and codes, so that they need not wait.")
+    log = add("audit", _audit, "Show what happened at the gate, newest last.", with_name=False)
+    log.add_argument("name", metavar="NAME", nargs="?", help="of this person only")
+    log.add_argument(
+        "--since",
+        type=_since,
+        default=0.0,
+        metavar="WHEN",
+        help="2h, 3d, or a date such as 2026-11-30 or 2026-11-30T08:00",
+    )
+    log.add_argument(
+        "--limit", type=_limit, default=50, metavar="N", help="the newest so many (default: %(default)s)"
+    )
 
 
 def run(arguments: argparse.Namespace, config: Any) -> int:
@@ -59,7 +98,7 @@ def run(arguments: argparse.Namespace, config: Any) -> int:
     arguments
         As parsed.
     config
-        traitlets Config of ``jupyterhub_config.py``; not read by ``new-key``.
+        traitlets Config of ``jupyterhub_config.py``.
 
     Returns
     -------
@@ -67,31 +106,55 @@ def run(arguments: argparse.Namespace, config: Any) -> int:
         Exit code; on 1 a sentence is on standard error.
     """
     try:
-        arguments.run(arguments, config)
-    except (CommandError, SecretKeyError, StoreError) as error:
-        sys.stderr.write(f"carme: {error}\n")
+        with open_gate(config) as gate:
+            arguments.run(arguments, gate)
+    except (CommandError, SecretKeyError, StoreError, TraitError) as error:
+        sys.stderr.write(f"carme: {printable(str(error))}\n")
+        return 1
+    except SQLAlchemyError as error:
+        # The text of a database error can hold the values it was about.
+        sys.stderr.write(f"carme: The database of devices failed ({type(error).__name__}).\n")
         return 1
     return 0
 
 
-def open_store(config: Any) -> Store:
-    """
-    Open the database that the hub's configuration names.
-
-    Raises
-    ------
-    SecretKeyError, StoreError
-        Key or database cannot be used.
-    """
-    store: Store = _gate(config).store
-    return store
-
-
-def _gate(config: Any) -> Any:
+@contextlib.contextmanager
+def open_gate(config: Any) -> Iterator[Any]:
+    """Make the gate that the hub's configuration describes, for the length of a block."""
     # Imported here: it brings JupyterHub with it, which the other commands need not wait for.
     from carme_hub.authenticator.authenticator import CarmeAuthenticator  # noqa: PLC0415
 
-    return CarmeAuthenticator(config=config)
+    with contextlib.closing(CarmeAuthenticator(config=config)) as gate:
+        yield gate
+
+
+# ---- what is on the command line
+
+
+def _hours(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        hours = float(text)
+        if 0 < hours <= people.MAX_TOKEN_HOURS:
+            return hours
+    raise argparse.ArgumentTypeError(f"has to be more than 0 and at most {people.MAX_TOKEN_HOURS:g}")
+
+
+def _limit(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,6}", text) and 1 <= int(text) <= MAX_ENTRIES:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"has to be a number from 1 to {MAX_ENTRIES}")
+
+
+def _since(text: str) -> float:
+    ago = re.fullmatch(r"([0-9]{1,6})([mhdw])", text)
+    if ago:
+        return time.time() - int(ago[1]) * UNITS[ago[2]]
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            "has to be how long ago (30m, 2h, 3d, 1w), or a date such as 2026-11-30"
+        ) from None
 
 
 def _name(arguments: argparse.Namespace, gate: Any) -> str:
@@ -101,54 +164,156 @@ def _name(arguments: argparse.Namespace, gate: Any) -> str:
     return name
 
 
-def _list(arguments: argparse.Namespace, config: Any) -> None:
-    people: defaultdict[str, list[Device]] = defaultdict(list)
-    for device in open_store(config).devices():
-        people[device.username].append(device)
+def _known(arguments: argparse.Namespace, gate: Any) -> str:
+    name = _name(arguments, gate)
+    if not gate.store.knows(name):
+        raise CommandError(f"{name} never had a device or a token here. 'carme user list' shows who did.")
+    return name
+
+
+def actor() -> str:
+    """Name who runs this, as well as it can be known: whoever may change the database may also lie."""
+    name = os.environ.get("SUDO_USER", "")
+    if not name:
+        try:
+            name = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            name = str(os.getuid())
+    return f"command:{printable(name)[:MAX_ACTOR]}"
+
+
+def _record(gate: Any, event: str, name: str, detail: str = "") -> None:
+    gate.store.audit.write(Event(event, account=name, actor=actor(), detail=detail))
+
+
+# ---- what the actions do
+
+
+def _list(arguments: argparse.Namespace, gate: Any) -> None:
+    accounts = gate.store.accounts()
     if arguments.json:
-        shown = [
-            {"username": name, "devices": [asdict(device) for device in devices]}
-            for name, devices in people.items()
+        _print_json([people.account_model(account) for account in accounts])
+    elif accounts:
+        rows = [
+            (
+                account.username,
+                str(len(account.devices)),
+                str(account.recovery_left),
+                people.state_line(account),
+            )
+            for account in accounts
         ]
-        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
-        return
-    for name, devices in people.items():
-        for device in devices:
-            day = time.strftime("%Y-%m-%d %H:%M", time.localtime(device.confirmed))
-            sys.stdout.write(f"{name:<24} {device.kind:<6} {device.name:<24} since {day}\n")
-    if not people:
+        sys.stdout.write(people.table(("NAME", "DEVICES", "CODES LEFT", "STATE"), rows))
+    else:
         sys.stdout.write("Nobody has a device yet. 'carme user enrol-token NAME' lets a person set one up.\n")
 
 
-def _enrol_token(arguments: argparse.Namespace, config: Any) -> None:
-    if not 0 < arguments.hours <= MAX_HOURS:
-        raise CommandError(f"--hours has to be more than 0 and at most {MAX_HOURS:g}.")
-    gate = _gate(config)
+def _show(arguments: argparse.Namespace, gate: Any) -> None:
+    name = _known(arguments, gate)
+    account = gate.store.account(name)
+    entries = gate.store.audit.entries(name, limit=LOGINS_SEARCHED)
+    logins = [entry for entry in entries if entry.event in LOGINS][:LOGINS_SHOWN]
+    if arguments.json:
+        models = [people.entry_model(entry) for entry in logins]
+        _print_json({**people.account_model(account), "last_logins": models})
+        return
+    facts = [
+        ("state", people.state_line(account)),
+        ("first device", moment(account.enrolled)),
+        ("recovery codes", f"{account.recovery_left} left"),
+        ("wrong codes", f"{account.code_failures} in a row"),
+    ]
+    lines = [account.username, *(f"  {title:<16}{text}" for title, text in facts)]
+    for device in account.devices:
+        used = f"last used {moment(device.last_used)}" if device.last_used else "never used"
+        title = f"{printable(device.name)} ({device.kind})"
+        lines.append(f"  {'device':<16}{title}, since {moment(device.confirmed)}, {used}")
+    sys.stdout.write("\n".join([*lines, "", "Last logins:" if logins else "No logins yet.", ""]))
+    if logins:
+        _print_entries(logins)
+
+
+def _enrol_token(arguments: argparse.Namespace, gate: Any) -> None:
     name = _name(arguments, gate)
-    token = gate.store.new_enrolment(name, arguments.hours)
-    base = str(config.get("JupyterHub", {}).get("base_url", "/")).strip("/")
+    token = gate.store.enrolments.new_token(name, arguments.hours)
+    _record(gate, "enrol-token", name, f"valid for {arguments.hours:g} hours")
+    base = str(gate.config.get("JupyterHub", {}).get("base_url", "/")).strip("/")
     page = f"{'/' + base if base else ''}/hub/enrol"
+    if arguments.json:
+        expires = people.iso(gate.store.account(name).open_enrolment)
+        _print_json({"username": name, "token": token, "expires": expires, "path": page})
+        return
     sys.stdout.write(
         f"Token for {name}, valid for {arguments.hours:g} hours, for one use:\n\n    {token}\n\n"
-        f"Hand it over in person or by another safe way. {name} opens {page} and needs the password too.\n"
+        f"Hand it over in person or by another safe way; it is shown only now. {name} opens {page} and needs "
+        "the password too.\n"
     )
 
 
-def _reset(arguments: argparse.Namespace, config: Any) -> None:
-    gate = _gate(config)
-    name = _name(arguments, gate)
+def _reset(arguments: argparse.Namespace, gate: Any) -> None:
+    name = _known(arguments, gate)
+    if not arguments.yes and sys.stdin.isatty():
+        _confirm(name, gate.store.account(name))
     count = gate.store.reset(name)
-    if not count:
-        raise CommandError(f"{name} has no device.")
+    _record(gate, "reset", name, people.devices(count))
+    if arguments.json:
+        _print_json(
+            {"username": name, "devices_removed": count, "logins_end_within_seconds": gate.auth_refresh_age}
+        )
+        return
     sys.stdout.write(
-        f"{name} has no device any more and cannot log in; 'carme user enrol-token {name}' lets them set up "
-        "a new one.\nSessions and API tokens that exist go on: end them on the hub's admin page.\n"
+        f"{name} has no device any more ({people.devices(count)} removed) and cannot log in; "
+        f"'carme user enrol-token {name}' lets them set up a new one.\n"
+        f"Logins in browsers and API tokens end when the hub next looks at them, {gate.auth_refresh_age} s "
+        "from now at the latest (auth_refresh_age).\n"
+        "Sessions that run go on: end them on the hub's admin page.\n"
     )
 
 
-def _new_key(arguments: argparse.Namespace, _config: Any) -> None:
-    new_key_file(arguments.file)
-    sys.stdout.write(
-        f"A new key is in {arguments.file}, readable by its owner only. Name it in "
-        "CarmeAuthenticator.secret_key_file, and keep a copy apart from the database's.\n"
+def _confirm(name: str, account: Account) -> None:
+    sys.stderr.write(
+        f"This removes {people.devices(len(account.devices))} and {account.recovery_left} recovery codes of "
+        f"{name}, and ends their logins.\nType the name to confirm: "
     )
+    sys.stderr.flush()
+    if sys.stdin.readline().strip() != name:
+        raise CommandError("That is not the name; nothing was changed.")
+
+
+def _unlock(arguments: argparse.Namespace, gate: Any) -> None:
+    name = _name(arguments, gate)
+    changed = gate.store.unlock(name)
+    if changed:
+        _record(gate, "unlock", name)
+    if arguments.json:
+        _print_json({"username": name, "unlocked": changed})
+    elif changed:
+        sys.stdout.write(f"{name} can log in again without waiting.\n")
+    else:
+        sys.stdout.write(f"Nothing was counted against {name}; nothing was changed.\n")
+
+
+def _audit(arguments: argparse.Namespace, gate: Any) -> None:
+    name = None if arguments.name is None else _name(arguments, gate)
+    entries = gate.store.audit.entries(name, arguments.limit, arguments.since)
+    if arguments.json:
+        # Lines, not a list: they are those of the log's file, so what reads one reads the other.
+        for entry in reversed(entries):
+            sys.stdout.write(json.dumps(people.entry_model(entry)) + "\n")
+    elif entries:
+        _print_entries(entries)
+    else:
+        sys.stdout.write("Nothing is in the audit log about that.\n")
+
+
+# ---- how it is shown
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def _print_entries(entries: list[Entry]) -> None:
+    """Print entries, which come newest first, as logs do: the newest at the end, where the eye is."""
+    head = ("TIME", "ACCOUNT", "EVENT", "OUTCOME", "ADDRESS", "DETAIL")
+    sys.stdout.write(people.table(head, [people.entry_row(entry) for entry in reversed(entries)]))
