@@ -1,5 +1,5 @@
 # The two commands are `make demo` and `make test`; README.md says what they do.
-.PHONY: demo demo-stop test check clean
+.PHONY: demo demo-stop test test-nightly bench-login check clean
 
 VENV := .venv
 CARME := $(VENV)/bin/carme
@@ -13,6 +13,16 @@ demo-stop: $(VENV)/project
 test: $(VENV)/test
 	@$(CARME) demo provide --tests
 	@$(VENV)/bin/python -m pytest
+
+# The property tests with many thousands of examples.
+test-nightly: $(VENV)/test
+	@$(CARME) demo provide --tests
+	@$(VENV)/bin/python -m pytest --hypothesis-profile=nightly tests/integration/test_gate_properties.py
+
+# BENCH takes words for it: make bench-login BENCH="--rounds 5 --write"
+bench-login: $(VENV)/test
+	@$(CARME) demo provide --tests
+	@$(VENV)/bin/python -m tests.benchmarks.login $(BENCH)
 
 check: $(VENV)/dev
 	$(VENV)/bin/ruff format --check .
