@@ -10,6 +10,9 @@ carme_hub.configure(c)  # our spawner, login and pages, and safe settings of the
 
 # --- The hub ---------------------------------------------------------------------------------------------
 c.JupyterHub.bind_url = "http://:8000"  # put TLS in front of it: JupyterHub.ssl_key, ssl_cert
+# Behind a web server or load balancer: name it, or all people share one address (see docs/login.md).
+# c.JupyterHub.trusted_downstream_ips = ["192.0.2.1"]
+# c.JupyterHub.public_url = "https://hub.example.org"
 c.JupyterHub.hub_ip = ""  # sessions on the nodes talk to the hub, so it listens on the cluster's network too
 c.JupyterHub.hub_connect_ip = "head.example.org"  # the hub's name as the nodes know it
 c.JupyterHub.db_url = "sqlite:////var/lib/carme-hub/jupyterhub.sqlite"
@@ -27,6 +30,8 @@ c.CarmeAuthenticator.group_search_base = "ou=groups,dc=example,dc=org"
 c.CarmeAuthenticator.admin_groups = {"hpc-admins"}
 c.CarmeAuthenticator.database_url = "sqlite:////var/lib/carme-hub/carme.sqlite"
 c.CarmeAuthenticator.secret_key_file = "/etc/jupyterhub/carme.key"  # `carme new-key FILE` makes one
+c.CarmeAuthenticator.audit_file = "/var/lib/carme-hub/audit.jsonl"  # a line for each login and change
+# c.CarmeAuthenticator.passkey_origin = "https://hub.example.org"  # with it, passkeys beside the codes
 
 # --- What people work in ---------------------------------------------------------------------------------
 c.CarmeSpawner.images = {

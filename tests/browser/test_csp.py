@@ -79,6 +79,7 @@ class Trial(BaseHandler):
     async def get(self):
         self.finish(await self.render_template("trial.html", slipped_in={slipped_in!r}))
 
+c.JupyterHub.cleanup_servers = True  # nothing is left when the tests end
 c.JupyterHub.spawner_class = Spawner
 c.Spawner.cmd = [{python!r}, {session!r}]
 c.Spawner.environment = {{"GO": {go!r}}}
