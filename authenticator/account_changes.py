@@ -93,10 +93,13 @@ class ChangePage(DevicePage):
         """Write the change down."""
         await self.authenticator.record(self, Event(event, account=self.username, detail=detail))
 
-    def end_other_logins(self) -> None:
+    async def end_other_logins(self) -> None:
         """Sign out all other browsers and end API tokens, where the person wants that."""
         if self.field("elsewhere", 8):
-            self.authenticator.end_logins(self.current_user)
+            gate = self.authenticator
+            # In the store first: it ends those, too, that are just beginning.
+            await gate.in_thread(lambda: gate.store.end_logins(self.username))
+            await gate.end_old_logins(self.current_user)
             self.set_login_cookie(self.current_user)  # this browser stays in
 
     def back(self, done: str) -> None:
@@ -176,7 +179,7 @@ class RemoveDevicePage(ChangePage):
         if await gate.in_thread(lambda: gate.store.remove_device(self.username, device.id)) is None:
             raise FieldError("id", answers.LAST_DEVICE)  # another request was faster
         await self.record("device-removed", device.name)
-        self.end_other_logins()
+        await self.end_other_logins()
         self.back("device-removed")
 
 
@@ -221,7 +224,7 @@ class PasswordPage(ChangePage):
         await self.prove()
         await self._set(old, new)
         await self.record("password-changed")
-        self.end_other_logins()
+        await self.end_other_logins()
         self.back("password-changed")
 
     async def _set(self, old: str, new: str) -> None:

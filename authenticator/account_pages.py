@@ -34,12 +34,14 @@ class AccountOverview(GatePage):
         """Show them."""
         gate, username = self.authenticator, self.current_user.name
 
-        def read() -> tuple[Account, list[Entry]]:
-            return gate.store.account(username), gate.store.audit.entries(username, limit=READ_ENTRIES)
+        def read() -> tuple[Account, list[Entry], list[Entry]]:
+            log = gate.store.audit
+            return gate.store.account(username), log.logins(username), log.entries(username, READ_ENTRIES)
 
-        account, entries = await gate.in_thread(read)
-        # Each change asks for password and code, and is in the list itself.
-        telling = [entry for entry in entries if (entry.event, entry.outcome) != ("prove", SUCCESS)]
+        account, logins, entries = await gate.in_thread(read)
+        # Sign-ins have a list of their own; what asked for password and code is in this list itself.
+        silent = {("prove", SUCCESS), ("login", SUCCESS), ("token", SUCCESS)}
+        telling = [entry for entry in entries if (entry.event, entry.outcome) not in silent]
         await self.show(
             "account.html",
             account=account,
@@ -47,6 +49,7 @@ class AccountOverview(GatePage):
             has_passkeys=bool(gate.passkey_origin),
             moment=words.moment,
             few_codes=account.recovery_left <= FEW_CODES,
+            logins=[words.activity(entry) for entry in logins],
             activities=[words.activity(entry) for entry in telling[:SHOWN_ENTRIES]],
             done=DONE.get(self.get_query_argument("done", ""), ""),
         )

@@ -117,7 +117,9 @@ class PeoplePage(AdminPage):
             exact if exact not in {account.username for account in rows} and self.may_see_all() else None
         )
         page = piece(rows, whole_number(self.word("page", MAX_NUMBER)))
-        await self.show("gate_admin_people.html", prefix=prefix, page=page, unknown=unknown)
+        failing = [server for server in gate.directory.health() if server.failures]
+        names = {"prefix": prefix, "page": page, "unknown": unknown, "failing": failing}
+        await self.show("gate_admin_people.html", **names)
 
     def _hub_names(self) -> list[str]:
         names = (name for (name,) in self.db.query(orm.User.name))
@@ -200,11 +202,11 @@ class PersonPage(AdminPage):
                 await gate.record(self, Event("unlock", account=username, actor=actor))
             return {"changed": changed}
         count = await gate.in_thread(lambda: gate.store.reset(username))
+        detail = people.devices(count)
+        await gate.record(self, Event("reset", account=username, actor=actor, detail=detail))
         user = self.find_user(username)
         if user is not None:
             await gate.end_old_logins(user)
-        detail = people.devices(count)
-        await gate.record(self, Event("reset", account=username, actor=actor, detail=detail))
         return {"removed": detail, "running": user is not None and user.running}
 
     async def _show(self, username: str, *, status: int = 200, **names: Any) -> None:

@@ -1,13 +1,17 @@
 """Failures as they are kept, so that all doors and processes count together. The rules are `throttle`'s."""
 
 import time
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
 from carme_hub.authenticator import throttle
+from carme_hub.authenticator.client import BROWSER
 from carme_hub.authenticator.database import write
 from carme_hub.authenticator.tables import attempt
 from carme_hub.authenticator.throttle import Count, Limit
+
+Counter = tuple[Limit, str]  # what is counted, and whose
 
 MAX_ROWS = 20_000  # of passwords and addresses; those of codes are as many as there are people with devices
 MAX_KEY = 160  # characters
@@ -28,6 +32,14 @@ class Attempts:
         """Return how often somebody failed, as of now."""
         with self._engine.connect() as connection:
             return throttle.current(_read(connection, limit, key), limit, _now())
+
+    def look(self, counters: Sequence[Counter]) -> tuple[str, bool]:
+        """Say whether a try is taken now by all of some counters, and whether any of them has failures."""
+        now = _now()
+        found = [(limit, self.count(limit, key)) for limit, key in counters]
+        verdicts = [throttle.verdict(count, limit, now) for limit, count in found]
+        refused = [verdict for verdict in verdicts if verdict != throttle.ALLOWED]
+        return refused[0] if refused else throttle.ALLOWED, any(count.failures for _, count in found)
 
     def begin(self, limit: Limit, key: str) -> str:
         """
@@ -75,13 +87,23 @@ def password_key(username: str, source: str) -> str:
     return f"{username} {source}"[:MAX_KEY]
 
 
+def password_counters(username: str, source: str) -> list[Counter]:
+    """
+    Name what wrong passwords of an account from one source are counted by (see `client.source_of`).
+
+    A browser that is known for the account counts for itself: others cannot shut it out.
+    """
+    counters = [(throttle.PASSWORD, password_key(username, source))]
+    return counters if source.startswith(BROWSER) else [*counters, (throttle.ACCOUNT, username)]
+
+
 def of_account(username: str) -> sa.ColumnElement[bool]:
     """Select all counters of an account."""
-    passwords = sa.and_(
+    places = sa.and_(
         attempt.c.scope == throttle.PASSWORD.scope, attempt.c.key.startswith(f"{username} ", autoescape=True)
     )
-    codes = sa.and_(attempt.c.scope == throttle.CODE.scope, attempt.c.key == username)
-    return sa.or_(passwords, codes)
+    scopes = (throttle.CODE.scope, throttle.ACCOUNT.scope)
+    return sa.or_(places, sa.and_(attempt.c.scope.in_(scopes), attempt.c.key == username))
 
 
 def _now() -> int:

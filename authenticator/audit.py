@@ -8,11 +8,13 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from prometheus_client import Counter
+from sqlalchemy.exc import SQLAlchemyError
 
 from carme_hub.authenticator.database import write
 from carme_hub.authenticator.files import open_private
@@ -21,6 +23,7 @@ from carme_hub.authenticator.tables import account, audit
 SUCCESS, REFUSED, ERROR = "success", "refused", "error"
 MAX_ENTRIES = 1_000_000  # in the database; the file is the admin's to rotate
 PRUNE_EVERY = 1000  # entries
+PRUNE_AT_ONCE = 5000
 DAY = 86400
 
 # What a person is told at the next login, whoever did it.
@@ -112,9 +115,15 @@ class Audit:
         self._append(now, values)
         with write(self._engine) as connection:
             made = connection.execute(audit.insert().values(time=now, **values)).inserted_primary_key
-            if made is not None and made[0] % PRUNE_EVERY == 0:
-                old = sa.or_(audit.c.time < now - self._days * DAY, audit.c.id <= made[0] - MAX_ENTRIES)
-                connection.execute(audit.delete().where(old))
+        if made is not None and made[0] % PRUNE_EVERY == 0:
+            self._prune(now, made[0])
+
+    def _prune(self, now: float, newest: int) -> None:
+        """Remove some of what is too old or too much: not all at once, which would hold up a login."""
+        old = sa.or_(audit.c.time < now - self._days * DAY, audit.c.id <= newest - MAX_ENTRIES)
+        some = sa.select(audit.c.id).where(old).order_by(audit.c.id).limit(PRUNE_AT_ONCE)
+        with suppress(SQLAlchemyError), write(self._engine) as connection:
+            connection.execute(audit.delete().where(audit.c.id.in_(some)))
 
     def _append(self, now: float, values: dict[str, str]) -> None:
         if not self._path:
@@ -137,6 +146,18 @@ class Audit:
         query = sa.select(audit).where(audit.c.time >= since).order_by(audit.c.id.desc()).limit(limit)
         if username is not None:
             query = query.where(audit.c.account == username)
+        return self._entries(query)
+
+    def logins(self, username: str, limit: int = 5) -> list[Entry]:
+        """Return an account's last logins and tokens that were let in, newest first; no flood hides them."""
+        query = (
+            sa.select(audit)
+            .where(
+                audit.c.account == username, audit.c.outcome == SUCCESS, audit.c.event.in_(("login", "token"))
+            )
+            .order_by(audit.c.id.desc())
+            .limit(limit)
+        )
         return self._entries(query)
 
     def notices(self, username: str) -> list[Entry]:

@@ -70,7 +70,7 @@ class CarmeAuthenticator(Proofs):
 
     async def check_allowed(self, username: str, auth_model: dict[str, Any] | None) -> bool:
         """Say whether somebody who proved who they are may come in: by name, by group, or as admin."""
-        if self.allow_all or username in self.allowed_users:
+        if self.allow_all or username in self.allowed_users or username in self.admin_users:
             return True
         model = auth_model or {}
         return bool(self.allowed_groups.intersection(model.get("groups") or ())) or model.get("admin") is True
@@ -151,8 +151,10 @@ class CarmeAuthenticator(Proofs):
         RefusedError
             There was.
         """
+        cookie_id = user.cookie_id
         generation, ended, notices = await self.in_thread(lambda: self._before_login(user.name))
-        if generation != handler.gate_generation:
+        # Whatever ended logins while the database was asked ended this one.
+        if generation != handler.gate_generation or user.cookie_id != cookie_id:
             await self.record(handler, Event(handler.gate_event, REFUSED, "reset", user.name))
             raise answers.RefusedError
         # A reset after what was just read is not marked as ended here, and ends this login like all others.
@@ -160,7 +162,8 @@ class CarmeAuthenticator(Proofs):
         handler.gate_notices = notices
 
     def _before_login(self, username: str) -> tuple[int, int, bool]:
-        return *self.store.generations(username), bool(self.store.audit.notices(username))
+        notices = bool(self.store.audit.notices(username))
+        return *self.store.generations(username), notices
 
     async def end_old_logins(self, user: Any) -> bool:
         """End the logins and tokens from before a reset, where there was one; says whether there was."""
@@ -181,7 +184,7 @@ class CarmeAuthenticator(Proofs):
     async def delete_user(self, user: Any) -> None:
         """Forget all about an account together with the account; the audit log keeps what happened."""
         super().delete_user(user)
-        await self.in_thread(lambda: self.store.forget(user.name))
+        await self.in_thread(lambda: self.store.reset(user.name))
         await self.record(None, Event("deleted", account=user.name))
 
     # ---- start

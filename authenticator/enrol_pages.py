@@ -46,7 +46,11 @@ class EnrolPage(EnrolBase):
     async def _begin(self, username: str, secret: str) -> str:
         gate = self.authenticator
         token = self.field("token", MAX_TOKEN)
-        await gate.prove_invited(self, username, self.password(), lambda: self._is_invited(username, token))
+        person = await gate.prove_invited(
+            self, username, self.password(), lambda: self._is_invited(username, token)
+        )
+        if person.username != username:  # another name of the same entry: no login would ask for this device
+            raise answers.RefusedError
         name = device_name(self.field("name", MAX_DEVICE_NAME))
         ticket: str | None = await gate.in_thread(lambda: self._keep(username, token, secret, name))
         if ticket is None:  # while the directory was asked, the token was used or replaced
@@ -84,11 +88,11 @@ class EnrolConfirmPage(EnrolBase):
         if pending is None:
             return
         gate, username = self.authenticator, pending.username
+        await gate.record(self, Event("enrol", account=username, detail=pending.name))
         user = self.find_user(username)
         if user is not None:
             # What was opened with the devices before.
             await gate.end_old_logins(user)
-        await gate.record(self, Event("enrol", account=username, detail=pending.name))
         codes = await gate.in_thread(lambda: gate.store.new_recovery_codes(username))
         if not codes:  # reset in the same moment
             await self.over()

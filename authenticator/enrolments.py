@@ -15,7 +15,7 @@ from carme_hub.authenticator.tables import account, attempt, device, enrolment, 
 
 MAX_CONFIRMATIONS = 10  # codes that may be tried for one secret that was shown
 HOUR = 3600
-PENDING_SECONDS = 900  # how long a secret that was shown waits for its first code
+PENDING_SECONDS = 900  # how long an enrolment without a token waits for its first code
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Enrolments:
 
         Returns
         -------
-        str
-            A ticket that names this secret for `attempt`.
+        str or None
+            A ticket that names this secret for `attempt`; None where something is known of the account.
         """
         return self._begin(username, secret, name, replaces=True)
 
@@ -99,7 +99,12 @@ class Enrolments:
     def _begin(self, username: str, secret: str, name: str, *, replaces: bool) -> str | None:
         ticket, enrolment_id = totp.new_token(), uuid.uuid4().hex
         with write(self._engine) as connection:
-            if not replaces and not has_device(connection, username):
+            known = sa.select(account.c.username).where(account.c.username == username)
+            # For the first device nothing may be known, a token that was just made included.
+            allowed = (
+                connection.execute(known).first() is None if replaces else has_device(connection, username)
+            )
+            if not allowed:
                 return None
             _replace(
                 connection,
@@ -151,6 +156,10 @@ class Enrolments:
             enrolment.c.ticket_hash == totp.hash_token(ticket),
             enrolment.c.expires > _now(),
         )
+        with self._engine.connect() as connection:
+            # Anybody can send a ticket: those that are none hold up no writer.
+            if connection.execute(sa.select(enrolment.c.id).where(mine)).first() is None:
+                return None
         with write(self._engine) as connection:
             counted = connection.execute(
                 enrolment.update()

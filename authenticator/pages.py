@@ -72,8 +72,10 @@ class LoginPage(GatePage, LoginHandler):  # type: ignore[misc] # JupyterHub ship
 
     async def auth_to_user(self, authenticated: Any, user: Any = None) -> Any:
         """Make the hub's user; what was opened before a reset is ended before this login begins."""
+        is_login = user is None  # JupyterHub refreshes those who are in on this way, too
         user = await super().auth_to_user(authenticated, user)
-        await self.authenticator.admit(self, user)
+        if is_login:
+            await self.authenticator.admit(self, user)
         return user
 
     async def post(self) -> None:

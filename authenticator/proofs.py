@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from carme_hub.authenticator import answers, audit, client, credentials, throttle, totp
-from carme_hub.authenticator.attempts import password_key
+from carme_hub.authenticator.attempts import password_counters
 from carme_hub.authenticator.audit import ERROR, REFUSED, Event
 from carme_hub.authenticator.credentials import Credentials
 from carme_hub.authenticator.directory import (
@@ -26,7 +26,7 @@ from carme_hub.authenticator.traits import GateTraits
 from carme_hub.authenticator.turns import Turns
 
 STORE_THREADS = 8
-STORE_SECONDS = 15.0  # longer than one process waits for another one's write (`database.BUSY_SECONDS`)
+STORE_SECONDS = 25.0  # longer than one process waits for another one's write (`database.BUSY_SECONDS`)
 AT_ONCE_FROM_ONE_PLACE = 64  # undecided logins; of so many at one instant, none is counted too late
 
 Result = TypeVar("Result")
@@ -187,21 +187,20 @@ class Proofs(GateTraits):
             raise answers.WaitError(count.wait_until - now)
 
     async def _check_password(self, handler: Any, asked: Credentials) -> Person:
-        key = password_key(asked.username, client.source_of(handler, asked.username))
         attempts = self.store.attempts
+        counters = password_counters(asked.username, client.source_of(handler, asked.username))
         # One after the other, and counted when it is known to be wrong: of many at one instant no more get
         # through, and while a directory is slow nobody is told to wait who has made no mistake.
-        async with self._passwords.turn(key):
-            count = await self.in_thread(lambda: attempts.count(throttle.PASSWORD, key))
-            verdict = throttle.verdict(count, throttle.PASSWORD, int(time.time()))
+        async with self._passwords.turn(counters[0][1]):
+            verdict, has_failed = await self.in_thread(lambda: attempts.look(counters))
             if verdict != throttle.ALLOWED:
                 raise _NoError(verdict)
             person = await self._ask_directory(asked)
             if person is None:
-                await self.in_thread(lambda: attempts.fail(throttle.PASSWORD, key))
+                await self.in_thread(lambda: [attempts.fail(*counter) for counter in counters])
                 raise _NoError("password")
-            if count.failures:
-                await self.in_thread(lambda: attempts.clear(throttle.PASSWORD, key))
+            if has_failed:
+                await self.in_thread(lambda: [attempts.clear(*counter) for counter in counters])
         if not await self.may_come_in(person):
             raise _NoError("not-allowed", person.username)
         return person

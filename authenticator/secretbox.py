@@ -71,7 +71,7 @@ def read_key_file(path: str) -> tuple[str, tuple[int, ...]]:
     try:
         with open(path, encoding="ascii") as file:  # noqa: PTH123 - one descriptor for check and reading
             status = os.fstat(file.fileno())
-            if status.st_uid not in {0, os.geteuid()}:
+            if status.st_uid not in {0, os.geteuid()} and os.geteuid() != 0:
                 raise SecretKeyError(
                     f"The key file {path} belongs to somebody else (user id {status.st_uid}), who could "
                     f"change it. Make it yours with 'chown {os.geteuid()} {path}'."

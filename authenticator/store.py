@@ -5,10 +5,9 @@ Every call waits for the database: from the hub's loop only through a thread.
 
 import hmac
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,10 +20,10 @@ from carme_hub.authenticator.passkey_store import PASSKEY, Passkeys
 from carme_hub.authenticator.secretbox import SecretBox
 from carme_hub.authenticator.tables import account, attempt, device, enrolment
 from carme_hub.authenticator.tables import recovery as recovery_code
+from carme_hub.authenticator.words import DEFAULT_DEVICE_NAME
 
 TOTP = "totp"
 RECOVERY = "recovery"
-DEFAULT_DEVICE_NAME = "Authenticator app"
 AUDIT_DAYS = 365
 
 
@@ -146,11 +145,8 @@ class Store:
                 mine(sa.select(account).order_by(account.c.username), account.c.username)
             )
             people = {str(row.username): int(row.enrolled) for row in rows}
-            codes: Counter[Any] = Counter(
-                connection.execute(
-                    mine(sa.select(recovery_code.c.username), recovery_code.c.username)
-                ).scalars()
-            )
+            count = sa.select(recovery_code.c.username, sa.func.count()).group_by(recovery_code.c.username)
+            codes = dict(connection.execute(mine(count, recovery_code.c.username)).tuples().all())
             pending = {
                 row.username: row.expires
                 for row in connection.execute(
@@ -171,7 +167,7 @@ class Store:
                 name,
                 enrolled,
                 devices[name],
-                codes[name],
+                codes.get(name, 0),
                 pending.get(name, 0),
                 (count := counters.get(name, throttle.Count())).failures,
                 count.wait_until if count.wait_until > now else 0,
@@ -190,22 +186,15 @@ class Store:
         """
         Remove an account's devices, recovery codes, open enrolments and counters, and end its logins.
 
-        The hub ends them when it next looks at the person (`generations`). Returns the number of devices.
+        The hub ends them when it next looks at the person (`generations`). The account's name stays: in mode
+        "first-login" one that was never there could be taken by whoever knows the password. Returns how many
+        devices there were.
         """
         with write(self.engine) as connection:
             count = self._remove(connection, username)
             ensure_account(connection, username)
             end_logins(connection, username)
             return count
-
-    def forget(self, username: str) -> None:
-        """
-        Remove all that an account has, and end its logins.
-
-        Its name stays, and what happened to it in the audit log: in mode "first-login" a name that was never
-        there could be taken by whoever knows the password.
-        """
-        self.reset(username)
 
     def _remove(self, connection: sa.Connection, username: str) -> int:
         for table in (enrolment, recovery_code):
@@ -217,6 +206,11 @@ class Store:
         """Forget an account's failures; says whether there were any."""
         with write(self.engine) as connection:
             return connection.execute(attempt.delete().where(of_account(username))).rowcount > 0
+
+    def end_logins(self, username: str) -> None:
+        """Say that logins and API tokens from before now are over; the hub ends them (`generations`)."""
+        with write(self.engine) as connection:
+            end_logins(connection, username)
 
     def generations(self, username: str) -> tuple[int, int]:
         """Return how often an account was reset, and up to which reset its logins have been ended."""

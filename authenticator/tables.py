@@ -60,7 +60,7 @@ enrolment = sa.Table(
 attempt = sa.Table(
     "carme_attempt",
     metadata,
-    sa.Column("scope", sa.String(16), primary_key=True),  # "password", "code" or "address"
+    sa.Column("scope", sa.String(16), primary_key=True),  # "password", "account", "code", "address"
     sa.Column("key", sa.String(160), primary_key=True),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("wait_until", sa.BigInteger, nullable=False),
@@ -80,4 +80,5 @@ audit = sa.Table(
     sa.Column("reason", sa.String(32), nullable=False),
     sa.Column("detail", sa.String(128), nullable=False),
     sa.Index("ix_carme_audit_account_id", "account", "id"),
+    sa.Index("ix_carme_audit_time", "time"),
 )

@@ -25,6 +25,8 @@ class Limit:
         Failures in a row after which nobody has to wait yet.
     forget
         Seconds without a failure after which earlier ones no longer count; 0: only a success clears them.
+    leak
+        Seconds after which one failure is forgiven, whatever else happens; 0: none is.
     most
         Failures in a row after which only an admin helps; 0: there is no such number.
     """
@@ -33,6 +35,7 @@ class Limit:
     free: int
     forget: int
     most: int
+    leak: int = 0
 
 
 # One account's passwords, as tried from one place: who does not know the password can make nobody wait who
@@ -40,8 +43,11 @@ class Limit:
 PASSWORD = Limit("password", free=2, forget=DAY, most=0)
 # One account's codes, from everywhere: they are only counted after a right password.
 CODE = Limit("code", free=2, forget=0, most=100)
-# One address, whoever is tried from there: a whole class may sit behind it.
-ADDRESS = Limit("address", free=100, forget=900, most=0)
+# One account's passwords, from everywhere but browsers it knows: more than one place can be guessed from.
+ACCOUNT = Limit("account", free=100, forget=DAY, most=0)
+# One address, whoever is tried from there: a whole class may sit behind it, and somebody always mistypes. So
+# no success clears these failures, and time does.
+ADDRESS = Limit("address", free=100, forget=0, most=0, leak=9)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,12 @@ def wait_after(failures: int, limit: Limit) -> int:
 def current(count: Count, limit: Limit, now: int) -> Count:
     """Forget failures that are too old to count."""
     idle = now - max(count.last, count.wait_until)
-    return Count() if limit.forget and idle >= limit.forget else count
+    if limit.forget and idle >= limit.forget:
+        return Count()
+    if limit.leak:
+        left = max(0, count.failures - (now - count.last) // limit.leak)
+        return Count(left, count.wait_until, count.last) if left else Count()
+    return count
 
 
 def verdict(count: Count, limit: Limit, now: int) -> str:

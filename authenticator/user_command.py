@@ -27,9 +27,7 @@ from carme_hub.authenticator.store import Account
 
 MAX_ENTRIES = 100_000  # of the audit log, in one answer
 MAX_ACTOR = 32  # characters
-LOGINS = ("login", "token")
 LOGINS_SHOWN = 10
-LOGINS_SEARCHED = 500  # newest entries of an account
 UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -211,8 +209,7 @@ def _list(arguments: argparse.Namespace, gate: Any) -> None:
 def _show(arguments: argparse.Namespace, gate: Any) -> None:
     name = _known(arguments, gate)
     account = gate.store.account(name)
-    entries = gate.store.audit.entries(name, limit=LOGINS_SEARCHED)
-    logins = [entry for entry in entries if entry.event in LOGINS][:LOGINS_SHOWN]
+    logins = gate.store.audit.logins(name, LOGINS_SHOWN)
     if arguments.json:
         models = [people.entry_model(entry) for entry in logins]
         _print_json({**people.account_model(account), "last_logins": models})

@@ -136,9 +136,7 @@ def gate(tmp_path_factory, other):
     with (
         slapd(folder / "directory") as directory,
         # The gate's own lines stand last: they name the plain authenticator, which has no Slurm to check.
-        hub(
-            folder / "hub", config + gate_config(directory, **passkeys)
-        ) as running,
+        hub(folder / "hub", config + gate_config(directory, **passkeys)) as running,
     ):
         yield running
 

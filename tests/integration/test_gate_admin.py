@@ -15,7 +15,7 @@ import requests
 from carme_hub.authenticator import throttle
 from carme_hub.authenticator.audit import Event
 from carme_hub.authenticator.secretbox import KEY_VARIABLE
-from tests.integration.gate_world import PASSWORDS, code, gate_config, hub, wait_for
+from tests.integration.gate_world import PASSWORDS, code, free_port, gate_config, hub, wait_for
 
 PEOPLE, AUDIT = "/hub/admin/people", "/hub/admin/audit"
 PAGES = [PEOPLE, f"{PEOPLE}/erin", AUDIT]
@@ -496,6 +496,17 @@ def test_the_list_has_everybody_that_gate_or_hub_knows(gate, people):
         assert "no device" in page
     finally:
         gate.enrol("alice")
+
+
+def test_rule_3_an_admin_sees_which_directory_server_does_not_answer(tmp_path, directory):
+    down = f"127.0.0.1:{free_port()}"
+    servers = [down, f"127.0.0.1:{directory.port}"]
+    with (
+        hub(tmp_path / "hub", gate_config(directory, server_address=servers)) as gate,
+        gate.visitor() as carol,
+    ):
+        assert carol.login("carol", PASSWORDS["carol"], code(gate.enrol("carol"))).status_code == 302
+        assert f"Directory server {down} has not answered since" in carol.get(PEOPLE).text
 
 
 # ---- last, because it reads what all others left behind

@@ -106,6 +106,21 @@ def test_rule_8_a_known_browser_gets_in_from_the_attackers_own_address(gate, add
         assert alice.login("alice", PASSWORDS["alice"], code(secret, 1)).status_code == 302
 
 
+def test_rule_8_one_password_cannot_be_guessed_from_everywhere(gate, address):
+    secret = gate.known("alice")
+    with gate.visitor(address) as alice:
+        assert alice.login("alice", PASSWORDS["alice"], code(secret)).status_code == 302
+        alice.session.cookies.clear(domain="127.0.0.1", path="/hub/", name="jupyterhub-hub-login")
+        for _ in range(throttle.ACCOUNT.free):
+            gate.store.attempts.fail(throttle.ACCOUNT, "alice")  # a hundred times, from elsewhere
+        assert by_token(gate, "alice", "guess", "000000", next(ADDRESSES)) == 403
+        assert events(gate, "alice")[0][2] == "password"
+        assert by_token(gate, "alice", "guess", "000000", next(ADDRESSES)) == 403
+        assert events(gate, "alice")[0][2] == "wait"  # a new place, and no third try there
+        # Her own browser is not among those that wait.
+        assert alice.login("alice", PASSWORDS["alice"], code(secret, 1)).status_code == 302
+
+
 def test_rule_8_headers_do_not_make_a_new_address(gate, address):
     secret = gate.known("alice")
     for number in range(6):

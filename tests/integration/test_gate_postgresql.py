@@ -299,7 +299,7 @@ def test_of_enrolments_begun_at_once_one_is_left(stores):
 
 def test_the_last_device_stays_when_all_are_removed_at_once(stores):
     for _ in range(5):
-        stores[0].forget("alice")
+        stores[0].reset("alice")
         devices = [stores[0].add_totp("alice", letter * 32) for letter in "ABCD"]
         at_once(lambda index, ids=devices: stores[index].remove_device("alice", ids[index]), 4)
         assert len(stores[0].devices("alice")) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import ldap3
 import pytest
 import requests
@@ -91,6 +93,13 @@ def test_rule_11_a_login_right_after_a_reset_ends_what_was_before_it(gate):
         assert after.login("erin", PASSWORDS["erin"], code(gate.enrol_again("erin"))).status_code == 302
         assert thief.doors == [False, False]
         assert after.is_in
+
+
+def test_who_is_in_and_due_for_a_refresh_may_open_the_login_page(gate, erin):
+    time.sleep(1.1)  # the refresh is due
+    sent = erin.browser.get("/hub/login?next=%2Fhub%2Ftoken", allow_redirects=False)
+    assert (sent.status_code, sent.headers["Location"]) == (302, "/hub/token")
+    assert "Traceback" not in gate.log
 
 
 def test_rule_3_groups_and_admin_right_are_withdrawn_while_somebody_is_in(gate, directory):

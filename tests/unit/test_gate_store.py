@@ -207,7 +207,7 @@ def test_rule_6_the_first_login_enrols_those_only_who_never_had_anything(store):
     assert not store.enrolments.may_enrol_first("alice")
     store.enrolments.new_token("bob", 1)
     assert not store.enrolments.may_enrol_first("bob")
-    store.forget("alice")  # else the name could be taken by whoever knows the password
+    store.reset("alice")  # else the name could be taken by whoever knows the password
     assert not store.enrolments.may_enrol_first("alice")
 
 

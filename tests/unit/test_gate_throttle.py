@@ -71,6 +71,17 @@ def test_a_class_behind_one_address_may_mistype():
     assert throttle.verdict(count, ADDRESS, NOW + 30) == ALLOWED
 
 
+def test_failures_of_an_address_are_forgiven_by_time_alone():
+    count = Count(100, 0, NOW)
+    assert throttle.current(count, ADDRESS, NOW + 89).failures == 91
+    assert throttle.current(count, ADDRESS, NOW + 900) == Count()
+    # One mistake every ten seconds, all day long, is a campus and no attack.
+    count = Count()
+    for second in range(0, 86400, 10):
+        count = throttle.failed(count, ADDRESS, NOW + second)
+        assert not count.wait_until
+
+
 def test_tries_are_counted_until_a_success_clears_them(store, clock):
     for _ in range(3):
         assert store.attempts.begin(CODE, "alice") == ALLOWED

@@ -99,3 +99,4 @@ def _make_counters_and_log() -> None:
         sa.Column("detail", sa.String(128), nullable=False),
     )
     op.create_index("ix_carme_audit_account_id", "carme_audit", ["account", "id"])
+    op.create_index("ix_carme_audit_time", "carme_audit", ["time"])
