@@ -118,8 +118,7 @@ class PeoplePage(AdminPage):
         )
         page = piece(rows, whole_number(self.word("page", MAX_NUMBER)))
         failing = [server for server in gate.directory.health() if server.failures]
-        names = {"prefix": prefix, "page": page, "unknown": unknown, "failing": failing}
-        await self.show("gate_admin_people.html", **names)
+        await self.show("gate_admin_people.html", prefix=prefix, page=page, unknown=unknown, failing=failing)
 
     def _hub_names(self) -> list[str]:
         names = (name for (name,) in self.db.query(orm.User.name))

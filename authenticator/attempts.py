@@ -65,6 +65,16 @@ class Attempts:
             _keep(connection, limit, key, count)
             return count
 
+    def fail_all(self, counters: Sequence[Counter]) -> None:
+        """Count one failure in each of some counters."""
+        for limit, key in counters:
+            self.fail(limit, key)
+
+    def clear_all(self, counters: Sequence[Counter]) -> None:
+        """Clear some counters."""
+        for limit, key in counters:
+            self.clear(limit, key)
+
     def give_back(self, limit: Limit, key: str) -> None:
         """Take a try back that could not be decided: an outage is nobody's failure."""
         mine = _where(limit, key)

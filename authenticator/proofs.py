@@ -197,10 +197,10 @@ class Proofs(GateTraits):
                 raise _NoError(verdict)
             person = await self._ask_directory(asked)
             if person is None:
-                await self.in_thread(lambda: [attempts.fail(*counter) for counter in counters])
+                await self.in_thread(lambda: attempts.fail_all(counters))
                 raise _NoError("password")
             if has_failed:
-                await self.in_thread(lambda: [attempts.clear(*counter) for counter in counters])
+                await self.in_thread(lambda: attempts.clear_all(counters))
         if not await self.may_come_in(person):
             raise _NoError("not-allowed", person.username)
         return person

@@ -145,8 +145,9 @@ class Store:
                 mine(sa.select(account).order_by(account.c.username), account.c.username)
             )
             people = {str(row.username): int(row.enrolled) for row in rows}
-            count = sa.select(recovery_code.c.username, sa.func.count()).group_by(recovery_code.c.username)
-            codes = dict(connection.execute(mine(count, recovery_code.c.username)).tuples().all())
+            left = sa.select(recovery_code.c.username, sa.func.count().label("left"))
+            left = mine(left, recovery_code.c.username).group_by(recovery_code.c.username)
+            codes = {str(row.username): int(row.left) for row in connection.execute(left)}
             pending = {
                 row.username: row.expires
                 for row in connection.execute(

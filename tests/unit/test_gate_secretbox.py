@@ -103,9 +103,19 @@ def test_an_open_key_file_is_refused_with_the_remedy(tmp_path, mode):
 def test_a_key_file_of_somebody_else_is_refused(tmp_path):
     path = tmp_path / "carme.key"
     new_key_file(path)
-    os.chown(path, 12345, -1)
-    with pytest.raises(SecretKeyError, match="belongs to somebody else"):
-        SecretBox.load(str(path))
+    os.chown(path, 12345, 0)
+    path.chmod(0o640)
+    SecretBox.load(str(path))  # root, for a hub that is an ordinary account
+    tmp_path.chmod(0o755)
+    path = path.resolve()
+    for folder in path.parents[1:3]:
+        folder.chmod(folder.stat().st_mode | 0o011)
+    os.seteuid(1234)
+    try:
+        with pytest.raises(SecretKeyError, match="belongs to somebody else"):
+            SecretBox.load(str(path))
+    finally:
+        os.seteuid(0)
 
 
 @pytest.mark.parametrize("text", ["", "not base64!", base64.b64encode(b"short").decode(), "ä"])
