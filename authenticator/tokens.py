@@ -10,7 +10,7 @@ from tornado import web
 from carme_hub.authenticator import answers
 from carme_hub.authenticator.audit import Event
 
-MAX_BODY = 65536  # bytes
+MAX_BODY = 2**20  # bytes
 
 
 class TokensHandler(UserTokenListAPIHandler):  # type: ignore[misc] # JupyterHub ships no types

@@ -29,7 +29,8 @@ from carme_hub.authenticator import user_command
 from carme_hub.authenticator.database import write
 from carme_hub.authenticator.secretbox import SecretBox, new_key_file
 from carme_hub.authenticator.store import Store
-from carme_hub.authenticator.tables import account
+from carme_hub.authenticator.tables import account, attempt
+from carme_hub.authenticator.throttle import ADDRESS
 from carme_hub.demo import cache, ldap, nodejs
 
 SCHEME = "http"
@@ -155,7 +156,10 @@ def dripping_server() -> Iterator[tuple[int, threading.Semaphore]]:
 
 
 def code(secret: str, offset: int = 0) -> str:
-    """The code of the present step, or of one beside it."""
+    """The code of the present step, or of one beside it, with time left to type it."""
+    if offset < 0:
+        # That of the step before counts until the present one ends.
+        wait_for(lambda: time.time() % 30 < 20, "a time step that does not end at once")
     return str(pyotp.TOTP(secret).at(time.time(), counter_offset=offset))
 
 
@@ -228,9 +232,10 @@ class Hub:
         return self.enrol_again(username)
 
     def never_seen(self, username: str) -> None:
-        """Make it as if nobody had ever been here by this name."""
+        """Make it as if nobody had ever been here by this name, nor failed at this address."""
         with write(self.store.engine) as connection:
             self.store._remove(connection, username)
+            connection.execute(attempt.delete().where(attempt.c.scope == ADDRESS.scope))
             connection.execute(account.delete().where(account.c.username == username))
 
     def enrol_again(self, username: str) -> str:
@@ -311,7 +316,7 @@ c.JupyterHub.template_paths = [{str(TEMPLATES)!r}]
 c.JupyterHub.token_expires_in_max_seconds = 86400
 c.JupyterHub.services = [{{"name": "tests", "api_token": "{token}"}}]
 c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"],
-    "scopes": ["admin:users", "read:metrics"]}}]
+    "scopes": ["admin:users", "admin:auth_state", "read:metrics"]}}]
 c.JupyterHub.log_level = "DEBUG"
 c.CarmeAuthenticator.database_url = "{database}"
 c.CarmeAuthenticator.secret_key_file = "{folder}/carme.key"

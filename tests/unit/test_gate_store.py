@@ -41,7 +41,7 @@ def execute(path, statement, *values):
     return rows
 
 
-def test_no_secret_and_no_token_is_in_the_file(store, path):
+def test_rule_5_no_secret_and_no_token_is_in_the_file(store, path):
     store.add_totp("alice", SECRET)
     token = store.enrolments.new_token("bob", 1)
     ticket = store.enrolments.begin("bob", token, SECRET, "Phone")
@@ -67,7 +67,7 @@ def test_a_secret_moved_to_another_account_is_refused(store, path):
         store.totp_devices("alice")
 
 
-def test_a_step_is_used_once_and_older_ones_with_it(store):
+def test_rule_4_a_step_is_used_once_and_older_ones_with_it(store):
     device = store.add_totp("alice", SECRET)
     assert store.consume_step("alice", device, 100)
     assert not store.consume_step("alice", device, 100)
@@ -76,7 +76,7 @@ def test_a_step_is_used_once_and_older_ones_with_it(store):
     assert store.consume_step("alice", device, 101)
 
 
-def test_of_many_threads_one_wins_each_step(store):
+def test_rule_4_of_many_threads_one_wins_each_step(store):
     device = store.add_totp("alice", SECRET)
     with ThreadPoolExecutor(16) as threads:
         for step in range(1, 6):
@@ -92,7 +92,7 @@ def _consume(url, device, barrier, results):
     store.close()
 
 
-def test_of_two_processes_one_wins_each_step(store, url):
+def test_rule_4_of_two_processes_one_wins_each_step(store, url):
     device = store.add_totp("alice", SECRET)
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(2), context.Queue()

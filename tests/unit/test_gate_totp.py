@@ -24,14 +24,14 @@ def test_the_vector_of_rfc_6238():
     )  # appendix B, last six digits
 
 
-def test_a_secret_has_160_bits_and_is_new_each_time():
+def test_rule_4_a_secret_has_160_bits_and_is_new_each_time():
     made = {totp.new_secret() for _ in range(50)}
     assert len(made) == 50
     assert {len(base64.b32decode(secret)) for secret in made} == {20}
 
 
 @pytest.mark.parametrize("offset", [-1, 0, 1])
-def test_a_step_beside_the_present_one_fits(offset):
+def test_rule_4_a_step_beside_the_present_one_fits(offset):
     assert totp.matching_step(SECRET, code(STEP + offset), NOW) == STEP + offset
 
 
@@ -60,7 +60,7 @@ def twins(right: str) -> list[str]:
 
 
 @pytest.mark.parametrize("index", range(9))
-def test_only_six_ascii_digits_are_a_code(index):
+def test_rule_4_only_six_ascii_digits_are_a_code(index):
     assert totp.matching_step(SECRET, twins(code(STEP))[index], NOW) is None
 
 
@@ -88,7 +88,7 @@ def test_a_token_is_long_and_kept_as_its_hash():
 
 
 @pytest.mark.parametrize("typed", ["alice", "ALICE", "Alice"])
-def test_one_canonical_name(typed):
+def test_rule_2_one_canonical_name(typed):
     assert credentials.canonical_name(typed, NAMES) == "alice"
 
 
@@ -115,14 +115,14 @@ def test_one_canonical_name(typed):
         b"alice",
     ],
 )
-def test_what_cannot_be_a_name(typed):
+def test_rule_2_what_cannot_be_a_name(typed):
     assert credentials.canonical_name(typed, NAMES) is None
 
 
 @pytest.mark.parametrize(
     "password", ["", " ", "\t\n", None, 1, ["x"], "a\0b", "\ud800", "x" * 1025, "ä" * 600]
 )
-def test_passwords_that_never_reach_the_directory(password):
+def test_rule_3_passwords_that_never_reach_the_directory(password):
     assert credentials.usable_password(password) is None
 
 
@@ -149,7 +149,7 @@ def test_passwords_that_do_as_they_are(password):
         {"username": "alice", "password": "x", "otp": "1" * 65},
     ],
 )
-def test_shapes_that_are_no_login(data):
+def test_rule_1_shapes_that_are_no_login(data):
     assert credentials.parse(data, NAMES) is None
 
 
