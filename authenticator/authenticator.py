@@ -13,7 +13,7 @@ from carme_hub.authenticator.directory import DirectoryUnreachableError, Person
 from carme_hub.authenticator.doors import handlers
 from carme_hub.authenticator.proofs import Proofs
 
-PAUSE_SECONDS = 0.001  # between two logins
+PAUSE_SECONDS = 0.002  # between two logins
 
 
 class CarmeAuthenticator(Proofs):
