@@ -62,7 +62,7 @@ class ChangePage(DevicePage):
         """Make the change, or show the form again."""
         about = await self.about()
         try:
-            await self.change()
+            await self.change(about)
         except FieldError as error:
             errors = {error.field: error.sentence}
             await self.show(self.template, status=400, **{**about, "errors": errors})
@@ -80,14 +80,14 @@ class ChangePage(DevicePage):
         """Return what the form needs."""
         return {}
 
-    async def change(self) -> None:
-        """Check what was typed, ask the gate (`prove`), make the change, and answer."""
+    async def change(self, about: dict[str, Any]) -> None:
+        """Check what was typed, ask the gate (`prove`), make the change, answer; `about` is the form's."""
         raise NotImplementedError
 
     async def prove(self) -> None:
         """Ask the gate whether password and code are right; the code is used up by it."""
         code = self.field("otp", credentials.MAX_CODE)
-        await self.authenticator.prove(self, "prove", self.username, self.password(), code)
+        await self.authenticator.prove(self, "prove", self.username, self.typed("password"), code)
 
     async def record(self, event: str, detail: str = "") -> None:
         """Write the change down."""
@@ -120,9 +120,9 @@ class AddDevicePage(ChangePage):
         devices = await gate.in_thread(lambda: gate.store.devices(self.username))
         return {"is_full": len(devices) >= MAX_DEVICES, "max_devices": MAX_DEVICES}
 
-    async def change(self) -> None:
+    async def change(self, about: dict[str, Any]) -> None:
         """Show the secret of a new device."""
-        if (await self.about())["is_full"]:
+        if about["is_full"]:
             raise FieldError("name", answers.TOO_MANY_DEVICES)
         await self.prove()
         gate = self.authenticator
@@ -169,9 +169,8 @@ class RemoveDevicePage(ChangePage):
             raise web.HTTPError(404, answers.NO_SUCH_DEVICE)
         return {"device": found[0], "is_last": len(devices) == 1}
 
-    async def change(self) -> None:
+    async def change(self, about: dict[str, Any]) -> None:
         """Remove it."""
-        about = await self.about()
         gate, device = self.authenticator, about["device"]
         if about["is_last"]:
             raise FieldError("id", answers.LAST_DEVICE)
@@ -194,7 +193,7 @@ class RecoveryPage(ChangePage):
         account = await gate.in_thread(lambda: gate.store.account(self.username))
         return {"recovery_left": account.recovery_left}
 
-    async def change(self) -> None:
+    async def change(self, about: dict[str, Any]) -> None:  # noqa: ARG002 - as for every change
         """Make them."""
         await self.prove()
         gate = self.authenticator
@@ -212,14 +211,14 @@ class PasswordPage(ChangePage):
 
     template = "account_password.html"
 
-    async def change(self) -> None:
+    async def change(self, about: dict[str, Any]) -> None:  # noqa: ARG002 - as for every change
         """Check the new password as far as that is possible here, then let the directory decide."""
-        old, new = self.password(), str(self.get_body_argument("new_password", "", strip=False))
+        old, new = self.typed("password"), self.typed("new_password")
         if credentials.usable_password(new) is None:
             raise FieldError("new_password", answers.NEW_UNUSABLE)
         if new == old:
             raise FieldError("new_password", answers.NEW_IS_OLD)
-        if new != self.get_body_argument("new_again", "", strip=False):
+        if new != self.typed("new_again"):
             raise FieldError("new_again", answers.NEW_DIFFER)
         await self.prove()
         await self._set(old, new)

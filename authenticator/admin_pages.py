@@ -155,7 +155,7 @@ class PersonPage(AdminPage):
             error = answers.ADMIN_NO_ACTION.format(hours=int(people.MAX_TOKEN_HOURS))
             await self._show(username, status=400, error=error, chosen=typed)
             return
-        password = str(self.get_body_argument("password", "", strip=False))
+        password = self.typed("password")
         code = self.field("otp", credentials.MAX_CODE)
         try:
             # The password too: whoever only found a browser open must not lock an admin out by wrong codes.
@@ -164,8 +164,7 @@ class PersonPage(AdminPage):
         except answers.GateError as refused:
             wrong = isinstance(refused, answers.RefusedError)
             error = answers.ADMIN_CODE_REFUSED if wrong else refused.jupyterhub_message
-            for name, value in getattr(refused, "headers", {}).items():
-                self.set_header(name, value)
+            self.set_headers_of(refused)
             await self._show(username, status=refused.status_code, error=error, chosen=typed)
             return
         # The answer itself and no redirect to it: a token is shown once, and no link can claim a success.

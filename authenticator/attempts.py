@@ -36,10 +36,13 @@ class Attempts:
     def look(self, counters: Sequence[Counter]) -> tuple[str, bool]:
         """Say whether a try is taken now by all of some counters, and whether any of them has failures."""
         now = _now()
-        found = [(limit, self.count(limit, key)) for limit, key in counters]
+        with self._engine.connect() as connection:
+            found = [(limit, _read(connection, limit, key)) for limit, key in counters]
         verdicts = [throttle.verdict(count, limit, now) for limit, count in found]
         refused = [verdict for verdict in verdicts if verdict != throttle.ALLOWED]
-        return refused[0] if refused else throttle.ALLOWED, any(count.failures for _, count in found)
+        return refused[0] if refused else throttle.ALLOWED, any(
+            throttle.current(count, limit, now).failures for limit, count in found
+        )
 
     def begin(self, limit: Limit, key: str) -> str:
         """
@@ -61,19 +64,19 @@ class Attempts:
     def fail(self, limit: Limit, key: str) -> Count:
         """Count a failure that has happened, and return how it stands now."""
         with write(self._engine) as connection:
-            count = throttle.failed(_read(connection, limit, key), limit, _now())
-            _keep(connection, limit, key, count)
-            return count
+            return _fail(connection, limit, key)
 
     def fail_all(self, counters: Sequence[Counter]) -> None:
         """Count one failure in each of some counters."""
-        for limit, key in counters:
-            self.fail(limit, key)
+        with write(self._engine) as connection:
+            for limit, key in counters:
+                _fail(connection, limit, key)
 
     def clear_all(self, counters: Sequence[Counter]) -> None:
         """Clear some counters."""
-        for limit, key in counters:
-            self.clear(limit, key)
+        with write(self._engine) as connection:
+            for limit, key in counters:
+                connection.execute(attempt.delete().where(_where(limit, key)))
 
     def give_back(self, limit: Limit, key: str) -> None:
         """Take a try back that could not be decided: an outage is nobody's failure."""
@@ -88,8 +91,7 @@ class Attempts:
 
     def clear(self, limit: Limit, key: str) -> None:
         """Forget the failures: there was a success."""
-        with write(self._engine) as connection:
-            connection.execute(attempt.delete().where(_where(limit, key)))
+        self.clear_all([(limit, key)])
 
 
 def password_key(username: str, source: str) -> str:
@@ -128,6 +130,12 @@ def _read(connection: sa.Connection, limit: Limit, key: str) -> Count:
     columns = (attempt.c.failures, attempt.c.wait_until, attempt.c.last)
     row = connection.execute(sa.select(*columns).where(_where(limit, key))).first()
     return Count(row.failures, row.wait_until, row.last) if row else Count()
+
+
+def _fail(connection: sa.Connection, limit: Limit, key: str) -> Count:
+    count = throttle.failed(_read(connection, limit, key), limit, _now())
+    _keep(connection, limit, key, count)
+    return count
 
 
 def _keep(connection: sa.Connection, limit: Limit, key: str, count: Count) -> None:

@@ -26,6 +26,8 @@ PRUNE_EVERY = 1000  # entries
 PRUNE_AT_ONCE = 5000
 DAY = 86400
 
+LENGTHS = {column.name: column.type.length for column in audit.c if isinstance(column.type, sa.String)}
+
 # What a person is told at the next login, whoever did it.
 NOTICES = (
     "enrol",
@@ -110,8 +112,7 @@ class Audit:
         """Write an event down. A file that cannot be written is reported and stops nobody."""
         now = time.time()
         EVENTS.labels(event.event, event.outcome, event.reason).inc()
-        limits = {column.name: column.type.length for column in audit.c if isinstance(column.type, sa.String)}
-        values = {name: text[: limits[name]] for name, text in asdict(event).items()}
+        values = {name: text[: LENGTHS[name]] for name, text in asdict(event).items()}
         self._append(now, values)
         with write(self._engine) as connection:
             made = connection.execute(audit.insert().values(time=now, **values)).inserted_primary_key

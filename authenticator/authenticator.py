@@ -84,13 +84,15 @@ class CarmeAuthenticator(Proofs):
         GateUnavailableError
             The directory does not answer.
         """
-        if username in self.admin_users or not self.admin_groups or not self.directory.can_look_up:
-            return username in self.admin_users
+        if username in self.admin_users:
+            return True
+        if not self.admin_groups or not self.directory.can_look_up:
+            return False
         try:
             person = await self.directory.look_up(username)
         except DirectoryUnreachableError as error:
             raise answers.GateUnavailableError(answers.DIRECTORY_DOWN, "directory") from error
-        return person is not None and bool(person.groups & self.admin_groups)
+        return person is not None and bool(self._model(person)["admin"])
 
     async def may_come_in(self, person: Person) -> bool:
         """Decide by name and groups as JupyterHub does after `authenticate`: blocked, allowed."""
@@ -124,7 +126,7 @@ class CarmeAuthenticator(Proofs):
             return self._within_grace(user.name, error)
         if person is None or person.username != user.name:
             # Over and not only refused: the name may be given to somebody else one day.
-            self.end_logins(user)
+            logins.end_logins(user)
             return False
         self._last_seen[user.name] = time.monotonic()
         return self._model(person) if await self.may_come_in(person) else False
@@ -173,13 +175,9 @@ class CarmeAuthenticator(Proofs):
     async def _end_logins_before(self, user: Any, generation: int, ended: int) -> bool:
         if ended >= generation:
             return False
-        self.end_logins(user)
+        logins.end_logins(user)
         await self.in_thread(lambda: self.store.logins_ended(user.name, generation))
         return True
-
-    def end_logins(self, user: Any) -> None:
-        """End a person's logins in browsers, and API tokens (see `logins.end_logins`)."""
-        logins.end_logins(user)
 
     async def delete_user(self, user: Any) -> None:
         """Forget all about an account together with the account; the audit log keeps what happened."""

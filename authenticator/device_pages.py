@@ -23,14 +23,9 @@ class DevicePage(GatePage):
     confirm_path = ""
     start_path = ""
 
-    def password(self) -> str:
-        """Return the typed password, as it was typed."""
-        return str(self.get_body_argument("password", "", strip=False))
-
     async def refused(self, template: str, refusal: answers.GateError, /, **names: Any) -> None:
         """Show a form again, with what the gate says."""
-        for header, value in getattr(refusal, "headers", {}).items():
-            self.set_header(header, value)
+        self.set_headers_of(refusal)
         names = {"error": refusal.jupyterhub_message, **names}
         await self.show(template, status=refusal.status_code, **names)
 

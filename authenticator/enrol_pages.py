@@ -47,7 +47,7 @@ class EnrolPage(EnrolBase):
         gate = self.authenticator
         token = self.field("token", MAX_TOKEN)
         person = await gate.prove_invited(
-            self, username, self.password(), lambda: self._is_invited(username, token)
+            self, username, self.typed("password"), lambda: self._is_invited(username, token)
         )
         if person.username != username:  # another name of the same entry: no login would ask for this device
             raise answers.RefusedError

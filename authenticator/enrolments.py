@@ -70,9 +70,8 @@ class Enrolments:
 
     def may_enrol_first(self, username: str) -> bool:
         """Say whether an account has never had a device, nor been reset or given a token by an admin."""
-        query = sa.select(account.c.username).where(account.c.username == username)
         with self._engine.connect() as connection:
-            return connection.execute(query).first() is None
+            return not is_known(connection, username)
 
     def begin_first(self, username: str, secret: str, name: str) -> str | None:
         """
@@ -99,11 +98,8 @@ class Enrolments:
     def _begin(self, username: str, secret: str, name: str, *, replaces: bool) -> str | None:
         ticket, enrolment_id = totp.new_token(), uuid.uuid4().hex
         with write(self._engine) as connection:
-            known = sa.select(account.c.username).where(account.c.username == username)
             # For the first device nothing may be known, a token that was just made included.
-            allowed = (
-                connection.execute(known).first() is None if replaces else has_device(connection, username)
-            )
+            allowed = not is_known(connection, username) if replaces else has_device(connection, username)
             if not allowed:
                 return None
             _replace(
@@ -192,19 +188,10 @@ class Enrolments:
         """
         values = new_device(self._box, pending.username, pending.secret, pending.name, last_step=step)
         with write(self._engine) as connection:
-            used = connection.execute(
-                enrolment.delete().where(
-                    enrolment.c.id == pending.id, enrolment.c.ticket_hash == totp.hash_token(ticket)
-                )
-            )
-            if used.rowcount != 1 or not (pending.replaces or has_device(connection, pending.username)):
+            if not use_up(connection, pending, ticket):
                 return False
             if pending.replaces:
-                connection.execute(enrolment.delete().where(enrolment.c.username == pending.username))
-                connection.execute(device.delete().where(device.c.username == pending.username))
-                connection.execute(recovery.delete().where(recovery.c.username == pending.username))
-                # Failures with the old device are none of the new one's.
-                connection.execute(attempt.delete().where(of_account(pending.username)))
+                remove_all(connection, pending.username)
             connection.execute(device.insert().values(**values))
             ensure_account(connection, pending.username, enrolled=_now())
             if pending.replaces:
@@ -221,11 +208,39 @@ def _replace(connection: sa.Connection, username: str, *, replaces: bool, **valu
     connection.execute(enrolment.insert().values(username=username, replaces=replaces, **row))
 
 
+def use_up(connection: sa.Connection, pending: Pending, ticket: str) -> bool:
+    """
+    Use up an enrolment that is about to become a device.
+
+    Returns
+    -------
+    bool
+        False where another request was faster, or the account to which it adds has just been reset.
+    """
+    mine = sa.and_(enrolment.c.id == pending.id, enrolment.c.ticket_hash == totp.hash_token(ticket))
+    used = connection.execute(enrolment.delete().where(mine)).rowcount == 1
+    return used and (pending.replaces or has_device(connection, pending.username))
+
+
+def remove_all(connection: sa.Connection, username: str) -> int:
+    """Remove what an account can log in with, and its failures; returns how many devices there were."""
+    for table in (enrolment, recovery):
+        connection.execute(table.delete().where(table.c.username == username))
+    connection.execute(attempt.delete().where(of_account(username)))
+    return connection.execute(device.delete().where(device.c.username == username)).rowcount
+
+
 def end_logins(connection: sa.Connection, username: str) -> None:
     """Say that an account's logins and API tokens from before now are over."""
     connection.execute(
         account.update().where(account.c.username == username).values(generation=account.c.generation + 1)
     )
+
+
+def is_known(connection: sa.Connection, username: str) -> bool:
+    """Say whether this is the name of an account, which has or had a device or a token."""
+    query = sa.select(account.c.username).where(account.c.username == username)
+    return connection.execute(query).first() is not None
 
 
 def has_device(connection: sa.Connection, username: str) -> bool:

@@ -7,15 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-from traitlets import TraitError
-
 from carme_hub.authenticator import keyfile, rotation
 from carme_hub.authenticator.audit import Event
-from carme_hub.authenticator.database import StoreError
-from carme_hub.authenticator.people import printable
-from carme_hub.authenticator.secretbox import KEY_VARIABLE, SecretKeyError, new_key_file
-from carme_hub.authenticator.user_command import CommandError, actor, open_gate
+from carme_hub.authenticator.secretbox import KEY_VARIABLE, new_key_file
+from carme_hub.authenticator.user_command import CommandError, actor, exit_code, open_gate
 
 SETTLE_SECONDS = 60  # the hub seals a secret and writes it down a moment later, never this much later
 
@@ -62,18 +57,11 @@ def run(arguments: argparse.Namespace, config: Any) -> int:
     int
         Exit code; on 1 a sentence is on standard error.
     """
-    try:
-        arguments.run(arguments, config)
-    except (CommandError, SecretKeyError, StoreError, TraitError) as error:
-        sys.stderr.write(f"carme: {printable(str(error))}\n")
-        return 1
-    except SQLAlchemyError as error:
-        sys.stderr.write(
-            f"carme: The database failed half-way ({type(error).__name__}). Nothing is lost, all secrets "
-            "open with the keys in the file. Run the same command again when it works.\n"
-        )
-        return 1
-    return 0
+    return exit_code(
+        lambda: arguments.run(arguments, config),
+        "The database failed half-way ({fault}). Nothing is lost, all secrets open with the keys in the "
+        "file. Run the same command again when it works.",
+    )
 
 
 def _new_key(arguments: argparse.Namespace, _config: Any) -> None:

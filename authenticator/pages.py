@@ -42,6 +42,15 @@ class GatePage(BaseHandler):  # type: ignore[misc] # JupyterHub ships no types
         value = str(self.get_body_argument(name, ""))
         return value if len(value) <= limit else ""
 
+    def typed(self, name: str) -> str:
+        """Return a field as it was typed, empty where it is missing: a password may begin with a space."""
+        return str(self.get_body_argument(name, "", strip=False))
+
+    def set_headers_of(self, error: answers.GateError) -> None:
+        """Send along what an answer of the gate says in headers."""
+        for name, value in error.headers.items():
+            self.set_header(name, value)
+
     async def show(self, template: str, *, status: int = 200, **names: Any) -> None:
         """Show a page."""
         self.set_status(status)
@@ -91,8 +100,7 @@ class LoginPage(GatePage, LoginHandler):  # type: ignore[misc] # JupyterHub ship
         try:
             user = await self.login_user(data)
         except answers.GateError as error:
-            for name, value in error.headers.items():
-                self.set_header(name, value)
+            self.set_headers_of(error)
             await self._again(error.status_code, error.jupyterhub_message, shown)
             return
         if not user:

@@ -43,9 +43,9 @@ class AddPasskeyPage(PasskeyDoor, AddDevicePage):
 
     template = "account_passkey.html"
 
-    async def change(self) -> None:
+    async def change(self, about: dict[str, Any]) -> None:
         """Show the page whose script has the passkey made."""
-        if (await self.about())["is_full"]:
+        if about["is_full"]:
             raise FieldError("name", answers.TOO_MANY_DEVICES)
         await self.prove()
         gate, store, username = self.authenticator, self.authenticator.store, self.username

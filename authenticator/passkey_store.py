@@ -4,13 +4,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from carme_hub.authenticator import passkeys, totp
+from carme_hub.authenticator import passkeys
 from carme_hub.authenticator.challenges import Challenges
 from carme_hub.authenticator.database import write
-from carme_hub.authenticator.enrolments import Pending, has_device, new_device
+from carme_hub.authenticator.enrolments import Pending, new_device, use_up
 from carme_hub.authenticator.passkeys import Passkey
 from carme_hub.authenticator.secretbox import SecretBox
-from carme_hub.authenticator.tables import device, enrolment
+from carme_hub.authenticator.tables import device
 
 PASSKEY = "passkey"
 
@@ -73,14 +73,7 @@ class Passkeys:
         )
         same = sa.select(device.c.id).where(device.c.credential == passkey.id_hash)
         with write(self._engine) as connection:
-            used = connection.execute(
-                enrolment.delete().where(
-                    enrolment.c.id == pending.id, enrolment.c.ticket_hash == totp.hash_token(ticket)
-                )
-            )
-            if used.rowcount != 1 or connection.execute(same).first() is not None:
-                return False
-            if not has_device(connection, pending.username):
+            if not use_up(connection, pending, ticket) or connection.execute(same).first() is not None:
                 return False
             connection.execute(device.insert().values(**values, credential=passkey.id_hash))
         return True

@@ -133,37 +133,37 @@ class Proofs(GateTraits):
         data = {"username": username, "password": password, "otp": ""}
         asked = credentials.parse(data, self.valid_username_regex)
 
-        async def decide() -> Person:
+        async def decide(place: str) -> Person:
             if not await self.in_thread(is_invited):
                 raise _NoError("token")
             if asked is None:
                 raise _NoError("malformed")
-            return await self._check_password(handler, asked)
+            return await self._check_password(place, asked)
 
         return await self._answered(handler, "enrol", asked.username if asked else "", decide)
 
     async def prove_login(self, handler: Any, event: str, asked: Credentials | None) -> Person:
         """Decide about name, password and code; raises as `prove` does."""
 
-        async def decide() -> Person:
+        async def decide(place: str) -> Person:
             if asked is None:
                 raise _NoError("malformed")
-            person = await self._check_password(handler, asked)
+            person = await self._check_password(place, asked)
             await self._check_code(handler, event, person.username, asked.code)
             return person
 
         return await self._answered(handler, event, asked.username if asked else "", decide)
 
     async def _answered(
-        self, handler: Any, event: str, username: str, decide: Callable[[], Awaitable[Result]]
+        self, handler: Any, event: str, username: str, decide: Callable[[str], Awaitable[Result]]
     ) -> Result:
-        """Decide, and let every refusal be written down and be the same answer after the same time."""
+        """Decide, told the place; every refusal is written down, and the same answer after the same time."""
         arrived = time.monotonic()
         place = client.source_of(handler, username)
         async with self._places.turn(place):
             await self._check_place(event, place)
             try:
-                return await decide()
+                return await decide(place)
             except _NoError as no:
                 refused = Event(event, REFUSED, no.reason, no.username or username)
                 await self._write_down(handler, refused, place)
@@ -186,9 +186,9 @@ class Proofs(GateTraits):
             audit.EVENTS.labels(event, REFUSED, "address").inc()
             raise answers.WaitError(count.wait_until - now)
 
-    async def _check_password(self, handler: Any, asked: Credentials) -> Person:
+    async def _check_password(self, place: str, asked: Credentials) -> Person:
         attempts = self.store.attempts
-        counters = password_counters(asked.username, client.source_of(handler, asked.username))
+        counters = password_counters(asked.username, place)
         # One after the other, and counted when it is known to be wrong: of many at one instant no more get
         # through, and while a directory is slow nobody is told to wait who has made no mistake.
         async with self._passwords.turn(counters[0][1]):

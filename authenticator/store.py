@@ -15,7 +15,15 @@ from carme_hub.authenticator import credentials, recovery, throttle, totp
 from carme_hub.authenticator.attempts import Attempts, of_account
 from carme_hub.authenticator.audit import Audit
 from carme_hub.authenticator.database import open_engine, write
-from carme_hub.authenticator.enrolments import Enrolments, end_logins, ensure_account, has_device, new_device
+from carme_hub.authenticator.enrolments import (
+    Enrolments,
+    end_logins,
+    ensure_account,
+    has_device,
+    is_known,
+    new_device,
+    remove_all,
+)
 from carme_hub.authenticator.passkey_store import PASSKEY, Passkeys
 from carme_hub.authenticator.secretbox import SecretBox
 from carme_hub.authenticator.tables import account, attempt, device, enrolment
@@ -104,16 +112,11 @@ class Store:
         report: Callable[[str], None] = lambda _sentence: None,
     ) -> None:
         self.engine = open_engine(url)
-        self._box = box
+        self.box = box
         self.enrolments = Enrolments(self.engine, box)
         self.passkeys = Passkeys(self.engine, box)
         self.attempts = Attempts(self.engine)
         self.audit = Audit(self.engine, audit_file, audit_days, report)
-
-    @property
-    def box(self) -> SecretBox:
-        """What seals and opens the secrets."""
-        return self._box
 
     def close(self) -> None:
         """Close all connections."""
@@ -179,9 +182,8 @@ class Store:
 
     def knows(self, username: str) -> bool:
         """Say whether this is the name of an account."""
-        query = sa.select(account.c.username).where(account.c.username == username)
         with self.engine.connect() as connection:
-            return connection.execute(query).first() is not None
+            return is_known(connection, username)
 
     def reset(self, username: str) -> int:
         """
@@ -192,16 +194,10 @@ class Store:
         devices there were.
         """
         with write(self.engine) as connection:
-            count = self._remove(connection, username)
+            count = remove_all(connection, username)
             ensure_account(connection, username)
             end_logins(connection, username)
             return count
-
-    def _remove(self, connection: sa.Connection, username: str) -> int:
-        for table in (enrolment, recovery_code):
-            connection.execute(table.delete().where(table.c.username == username))
-        connection.execute(attempt.delete().where(of_account(username)))
-        return connection.execute(device.delete().where(device.c.username == username)).rowcount
 
     def unlock(self, username: str) -> bool:
         """Forget an account's failures; says whether there were any."""
@@ -255,7 +251,7 @@ class Store:
         with self.engine.connect() as connection:
             rows = connection.execute(query).all()
         return [
-            TotpDevice(row.id, username, row.name, self._box.open(row.secret, "device", username, row.id))
+            TotpDevice(row.id, username, row.name, self.box.open(row.secret, "device", username, row.id))
             for row in rows
         ]
 
@@ -273,7 +269,7 @@ class Store:
         for known in self.totp_devices(username):
             if known.secret == secret:
                 return known.id
-        values = new_device(self._box, username, secret, name)
+        values = new_device(self.box, username, secret, name)
         with write(self.engine) as connection:
             connection.execute(device.insert().values(**values))
             ensure_account(connection, username, enrolled=_now())

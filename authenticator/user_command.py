@@ -11,7 +11,7 @@ import pwd
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -103,17 +103,40 @@ def run(arguments: argparse.Namespace, config: Any) -> int:
     int
         Exit code; on 1 a sentence is on standard error.
     """
-    try:
+
+    def work() -> None:
         with open_gate(config) as gate:
             arguments.run(arguments, gate)
+
+    return exit_code(work, "The database of devices failed ({fault}).")
+
+
+def exit_code(work: Callable[[], None], database_failed: str) -> int:
+    """
+    Do the work of a command of the gate; where it cannot be done, say why on standard error.
+
+    Parameters
+    ----------
+    work
+        What is to be done.
+    database_failed
+        Sentence for a database that fails meanwhile, with ``{fault}`` for what it was.
+
+    Returns
+    -------
+    int
+        0, or 1 where something was said.
+    """
+    try:
+        work()
     except (CommandError, SecretKeyError, StoreError, TraitError) as error:
         sys.stderr.write(f"carme: {printable(str(error))}\n")
-        return 1
     except SQLAlchemyError as error:
         # The text of a database error can hold the values it was about.
-        sys.stderr.write(f"carme: The database of devices failed ({type(error).__name__}).\n")
-        return 1
-    return 0
+        sys.stderr.write(f"carme: {database_failed.format(fault=type(error).__name__)}\n")
+    else:
+        return 0
+    return 1
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from traitlets.config.loader import PyFileConfigLoader
 
 from carme_hub.authenticator import user_command
 from carme_hub.authenticator.database import write
+from carme_hub.authenticator.enrolments import remove_all
 from carme_hub.authenticator.secretbox import SecretBox, new_key_file
 from carme_hub.authenticator.store import Store
 from carme_hub.authenticator.tables import account, attempt
@@ -234,7 +235,7 @@ class Hub:
     def never_seen(self, username: str) -> None:
         """Make it as if nobody had ever been here by this name, nor failed at this address."""
         with write(self.store.engine) as connection:
-            self.store._remove(connection, username)
+            remove_all(connection, username)
             connection.execute(attempt.delete().where(attempt.c.scope == ADDRESS.scope))
             connection.execute(account.delete().where(account.c.username == username))
 

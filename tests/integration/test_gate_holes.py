@@ -22,7 +22,7 @@ from ldapauthenticator import LDAPAuthenticator
 from tornado import web
 from traitlets import TraitError
 
-from carme_hub.authenticator import proofs
+from carme_hub.authenticator import logins, proofs
 from carme_hub.authenticator.answers import GateUnavailableError
 from carme_hub.authenticator.authenticator import CarmeAuthenticator
 from carme_hub.authenticator.secretbox import new_key_file
@@ -235,7 +235,7 @@ def test_groups_are_named_and_not_given_as_dns(make_ours):
         make_ours(allowed_groups={"cn=ml101,ou=groups,dc=example,dc=org"})
 
 
-async def test_a_refresh_reads_groups_and_ends_those_who_left(make_ours, directory):
+async def test_a_refresh_reads_groups_and_ends_those_who_left(make_ours, directory, monkeypatch):
     class User:
         name = "alice"
 
@@ -254,7 +254,7 @@ async def test_a_refresh_reads_groups_and_ends_those_who_left(make_ours, directo
     User.name = "bob"  # not in the allowed group
     assert await ours.refresh_user(User) is False
     ended = []
-    ours.end_logins = ended.append
+    monkeypatch.setattr(logins, "end_logins", ended.append)
     User.name = "nobody"
     assert await ours.refresh_user(User) is False
     assert ended == [User]  # who is gone is out for good
