@@ -27,6 +27,8 @@ def configure(c: Any) -> None:
     c.JupyterHub.cleanup_servers = False
     # A session that waits in Slurm's queue is no load on the hub; counting it would lock the others out.
     c.JupyterHub.concurrent_spawn_limit = 0
+    # Several sessions at once, each with a name; how many, the limits of CarmeSpawner say.
+    c.JupyterHub.allow_named_servers = True
     # A stolen cookie or token is of use for a day at most.
     c.JupyterHub.cookie_max_age_days = 1
     c.JupyterHub.token_expires_in_max_seconds = DAY

@@ -141,6 +141,7 @@ class Profile(_Entry):
     name: Name
     title: Text
     description: Text = ""
+    cluster: Name | None = None
     partition: Word | None = None
     account: Word | None = None
     qos: Word | None = None

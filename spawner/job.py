@@ -1,4 +1,4 @@
-"""The part of CarmeSpawner that knows its job: what the job reports, whether it lives, how it is ended."""
+"""The part of a session that knows its job: what the job reports, whether it lives, how it is ended."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from batchspawner import SlurmSpawner
 from jupyterhub.orm import APIToken
 from jupyterhub.spawner import Spawner
 from sqlalchemy.orm import object_session
+from traitlets import Instance, Unicode
 
 from carme_hub.spawner.answers import Phase
-from carme_hub.spawner.offer import OfferingSpawner
-from carme_hub.spawner.slurm import Slurm, SlurmError, account_of
-from carme_hub.spawner.summary import summary
-from carme_hub.spawner.watcher import Watcher
+from carme_hub.spawner.request import JobRequest
+from carme_hub.spawner.settings import SessionSettings
+from carme_hub.spawner.slurm import SlurmError, account_of
 
 if TYPE_CHECKING:
-    from carme_hub.spawner.summary import Summary
-    from carme_hub.spawner.watcher import View
+    from carme_hub.spawner.backends import Backend, Runner
+    from carme_hub.spawner.watcher import View, Watcher
 
 FIRST_PICTURE = 10.0  # seconds to wait for the first answer about a job of before the hub's restart
 STOP_PATIENCE = 60.0  # seconds in which a job has to take its cancellation, and then to end
 LINGER = 60.0  # seconds in which a job whose server says that it ends has to end, before it is cancelled
-
-# One of both for each cluster, shared by all spawners of the hub.
-_CLUSTERS: dict[tuple[str, str, float], tuple[Slurm, Watcher]] = {}
 
 
 def digest(token: str) -> str:
@@ -35,10 +33,21 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-class JobSpawner(OfferingSpawner):
-    """What a spawner has to know of its job once Slurm gave it a number."""
+class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchspawner has no types
+    """What a session has to know of its job once there is one.
 
-    def __init__(self, **traits: Any) -> None:
+    Attributes
+    ----------
+    cluster
+        What it runs on: a name in ``clusters``, or "local".
+    request
+        What was asked for; set before `start`.
+    """
+
+    cluster = Unicode(help="What the session runs on.")
+    request = Instance(JobRequest, allow_none=True, help="What was asked for.")
+
+    def __init__(self, **traits: object) -> None:
         self._reset()
         super().__init__(**traits)
 
@@ -46,29 +55,26 @@ class JobSpawner(OfferingSpawner):
         self._submission: asyncio.Task[int] | None = None
         self._token_digest = ""
         self._token_id = 0
-        self._session: dict[str, str | int] = {}
-        self._node = ""
+        self.options: dict[str, str | int] = {}
+        self.node = ""
         self._port = 0
         self._reported = asyncio.Event()
         self._ended = asyncio.Event()
-        self._guard: asyncio.Task[None] | None = None
-
-    def _cluster(self) -> tuple[Slurm, Watcher]:
-        key = (self.slurm_folder, self.slurm_conf, float(self.slurm_time_out))
-        if key not in _CLUSTERS:
-            slurm = Slurm(*key)
-            _CLUSTERS[key] = (slurm, Watcher(slurm, self.log))
-        return _CLUSTERS[key]
 
     @property
-    def slurm(self) -> Slurm:
-        """Return the cluster's commands."""
-        return self._cluster()[0]
+    def backend(self) -> Backend:
+        """Return what the session runs on, shared by all its sessions."""
+        raise NotImplementedError
+
+    @property
+    def runner(self) -> Runner:
+        """Return the backend's commands."""
+        return self.backend.runner
 
     @property
     def watcher(self) -> Watcher:
-        """Return the watcher that all spawners of this cluster share."""
-        return self._cluster()[1]
+        """Return the watcher that all sessions of this backend share."""
+        return self.backend.watcher
 
     async def _news(self, number: int, view: View | None, event: asyncio.Event) -> None:
         """Wait until the job looks different or reports."""
@@ -89,7 +95,7 @@ class JobSpawner(OfferingSpawner):
 
     def take_port(self, port: int) -> bool:
         """Take the port the job reports, once, while it starts."""
-        if self._port or not self._token_digest or self._stop_pending:
+        if self._port or not self._token_digest:
             return False
         self._port = port
         self._reported.set()
@@ -99,8 +105,8 @@ class JobSpawner(OfferingSpawner):
             self.watcher.look()
         return True
 
-    async def take_end(self) -> bool:
-        """Take the server's word that it ends, and return when JupyterHub has removed its route.
+    def take_end(self) -> bool:
+        """Take the server's word that it ends.
 
         The word is a person's: the job is seen to its end, whether it is true or not.
         """
@@ -108,16 +114,9 @@ class JobSpawner(OfferingSpawner):
             return False
         self._abandon(LINGER)
         self._ended.set()
-        if self._guard is not None:
-            await asyncio.shield(self._guard)
         return True
 
     # --- While it runs, and its end ---
-
-    @property
-    def session(self) -> Summary:
-        """Return what pages say of this session."""
-        return summary(self._session, self.catalog, self.job_id, self._node)
 
     async def poll(self) -> int | None:
         """Say from the watcher's picture whether the job is alive (None) or how it ended."""
@@ -145,35 +144,26 @@ class JobSpawner(OfferingSpawner):
         It is ending, or it waits to start again, or did so on another node. All of these end the session,
         and none of them the job: Slurm may start it again after COMPLETING.
         """
-        listened = bool(self._port and self._node)
-        return listened and (view.phase is not Phase.RUNNING or view.node not in {"", self._node})
+        listened = bool(self._port and self.node)
+        return listened and (view.phase is not Phase.RUNNING or view.node not in {"", self.node})
 
     def _abandon(self, after: float = 0.0) -> None:
         """Have the job ended in any case: what JupyterHub forgets would go on unseen else."""
         number, name = int(self.job_id), self.user.name
 
         async def cancel() -> None:
-            await self.slurm.cancel(number, await account_of(name))
+            await self.runner.cancel(number, await account_of(name))
 
         self.watcher.abandon(number, cancel, after)
 
-    def start_polling(self) -> None:
-        """Poll as JupyterHub does, and notice the end as soon as the watcher or the job tells it."""
-        super().start_polling()
-        self._guard = asyncio.ensure_future(self._notice_end(self.job_id))
-
-    async def _notice_end(self, job_id: str) -> None:
-        """Have JupyterHub remove the route when the job ends: its port is free for anybody then."""
+    async def until_ended(self) -> None:
+        """Wait until the job ends, or says so."""
+        job_id = self.job_id
         while True:
             view = self.watcher.view(int(job_id)) if job_id else None
             if await self.poll() is not None:
-                break
+                return
             await self._news(int(job_id), view, self._ended)
-        if self._spawn_future is not None:
-            # JupyterHub says last of all what it wants to be called for.
-            await asyncio.wait([self._spawn_future])
-        if self.job_id == job_id and not self._stop_pending:
-            await self.poll_and_notify()
 
     async def stop(self, now: bool = False) -> None:
         """End the job as its owner, and wait until Slurm has ended it."""
@@ -201,7 +191,7 @@ class JobSpawner(OfferingSpawner):
         end, delay = asyncio.get_running_loop().time() + STOP_PATIENCE, 0.5
         while True:
             try:
-                await self.slurm.cancel(number, await account_of(self.user.name))
+                await self.runner.cancel(number, await account_of(self.user.name))
             except SlurmError as error:
                 if asyncio.get_running_loop().time() > end:
                     self.log.error("Job %s is cancelled later: %s", number, error)  # noqa: TRY400 - no traceback
@@ -231,8 +221,9 @@ class JobSpawner(OfferingSpawner):
         """Return what the next hub needs to find this job again."""
         state: dict[str, Any] = Spawner.get_state(self)
         if self.job_id:
-            state |= {"job_id": self.job_id, "token_sha256": self._token_digest, "session": self._session}
-            state |= {"node": self._node, "port": self._port, "api_token_id": self._token_id}
+            state |= {"cluster": self.cluster, "job_id": self.job_id, "token_sha256": self._token_digest}
+            state |= {"session": self.options}
+            state |= {"node": self.node, "port": self._port, "api_token_id": self._token_id}
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -241,8 +232,8 @@ class JobSpawner(OfferingSpawner):
         self.job_id = str(state.get("job_id", ""))
         self._token_digest = str(state.get("token_sha256", ""))
         self._token_id = int(state.get("api_token_id", 0))
-        self._session = dict(state.get("session", {}))
-        self._node = str(state.get("node", ""))
+        self.options = dict(state.get("session", {}))
+        self.node = str(state.get("node", ""))
         self._port = int(state.get("port", 0))
         if self._port:
             self._reported.set()

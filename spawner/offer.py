@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from batchspawner import SlurmSpawner
 from jupyterhub.spawner import Spawner, SpawnException
-from traitlets import Dict, Integer, List, Unicode, default, observe
+from traitlets import Dict, Instance, Integer, List, default, observe
+from traitlets.config import Config
+from wrapspawner import WrapSpawner
 
 from carme_hub.spawner import failure, report
+from carme_hub.spawner.backends import check_profiles, read_clusters
 from carme_hub.spawner.catalog import Catalog
 from carme_hub.spawner.form import SpawnForm
 from carme_hub.spawner.request import JobRequest, Person, RequestError, from_form, harmless
+from carme_hub.spawner.settings import SessionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 report.disarm_batchspawner()
-
-DAY = 86400  # seconds
 
 
 class SessionError(SpawnException):  # type: ignore[misc]  # JupyterHub has no types
@@ -51,7 +52,7 @@ def _options_form(spawner: OfferingSpawner) -> SpawnForm:
     return spawner.form()
 
 
-class OfferingSpawner(SlurmSpawner):  # type: ignore[misc]  # batchspawner has no types
+class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wrapspawner has no types
     """The part of `carme_hub.spawner.spawner.CarmeSpawner` that deals with what can be asked for."""
 
     images = Dict(
@@ -76,34 +77,11 @@ class OfferingSpawner(SlurmSpawner):  # type: ignore[misc]  # batchspawner has n
         node); max_time and default_time ("1-00:00:00"); images (the first is the default); groups that may
         use it; course {"material", "notebook"} makes it a course that starts with one click.""",
     )
-    apptainer = Unicode(
-        "apptainer", config=True, help="Name or absolute path of Apptainer's command on the compute nodes."
-    )
-    slurm_folder = Unicode(
-        "/usr/bin", config=True, help="Folder of sbatch, squeue, scancel, scontrol and sacct."
-    )
-    slurm_conf = Unicode(
-        "", config=True, help="SLURM_CONF for these commands; empty for Slurm's own default."
-    )
-    slurm_time_out = Integer(20, min=1, config=True, help="Seconds after which a Slurm command is given up.")
-    server_start_timeout = Integer(
-        120,
-        min=1,
-        config=True,
-        help="""Seconds from the job's start until its server has to listen. The time in the queue does not
-        count; that is limited by start_timeout.""",
-    )
-
-    # A job may wait in the queue for days, and that is nobody's fault.
-    start_timeout = Integer(
-        30 * DAY, config=True, help="Seconds a session may take to start, queue included."
-    )
-    http_timeout = Integer(60, config=True, help="Seconds for the server's first answer after it listens.")
     # poll() reads the watcher's picture and costs nothing.
     poll_interval = Integer(10, config=True, help="Seconds between two looks at the watcher's picture.")
-    # All addresses, IPv4 and IPv6: nobody else on the node can have the same port in the other family.
-    ip = Unicode("", config=True, help="Address the server listens on; empty for all of its node.")
-    env_keep = List(Unicode(), config=True, help="Variables of the hub that sessions get; none by default.")
+
+    # wrapspawner makes this trait one that is None unless it is given.
+    config = Instance(Config, (), {})
 
     @default("options_form")  # type: ignore[untyped-decorator]
     def _default_options_form(self) -> Any:
@@ -122,7 +100,7 @@ class OfferingSpawner(SlurmSpawner):  # type: ignore[misc]  # batchspawner has n
         self._given: dict[str, str] | None = None
         super().__init__(**traits)
 
-    @observe("images", "mounts", "profiles")  # type: ignore[untyped-decorator]
+    @observe("images", "mounts", "profiles", "clusters")  # type: ignore[untyped-decorator]
     def _description_changed(self, _change: object) -> None:
         self._catalog = None
 
@@ -130,7 +108,9 @@ class OfferingSpawner(SlurmSpawner):  # type: ignore[misc]  # batchspawner has n
     def catalog(self) -> Catalog:
         """Return the site's description, checked."""
         if self._catalog is None:
-            self._catalog = Catalog.load(self.images, self.mounts, self.profiles, "CarmeSpawner")
+            catalog = Catalog.load(self.images, self.mounts, self.profiles, "CarmeSpawner")
+            check_profiles(catalog.profiles.values(), read_clusters(self.clusters))
+            self._catalog = catalog
         return self._catalog
 
     @property

@@ -32,7 +32,7 @@ _UNAVAILABLE = re.compile(
     r"|unable to establish controller machine",
     re.IGNORECASE,
 )
-_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 _SECONDS = {"SLURM_TIME_FORMAT": "%s"}
 _NODE_ADDRESS_SECONDS = 300.0
 _COMMANDS = 8  # at once: Slurm's controller has more to do than to answer one hub
@@ -146,7 +146,7 @@ class Slurm:
         SlurmUnavailable
             When the command does not exist or does not end in time (it is killed then).
         """
-        variables = _ENVIRONMENT | ({"SLURM_CONF": self.conf} if self.conf else {}) | dict(env or {})
+        variables = ENVIRONMENT | ({"SLURM_CONF": self.conf} if self.conf else {}) | dict(env or {})
         identity: dict[str, object] = {}
         sudo: list[str] = []
         if account is not None:

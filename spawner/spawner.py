@@ -1,21 +1,18 @@
-"""CarmeSpawner: holds the steps of a session together and decides nothing itself."""
+"""CarmeSpawner: what JupyterHub sees. It takes a request, and hands it to a session of the right kind."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
 from jupyterhub.spawner import Spawner
+from wrapspawner import WrapSpawner
 
-from carme_hub.spawner import failure, progress, script
-from carme_hub.spawner.answers import Ending, Phase
-from carme_hub.spawner.job import JobSpawner, digest
-from carme_hub.spawner.offer import SessionError
-from carme_hub.spawner.slurm import SlurmError, SubmitRefused, account_of
+from carme_hub.spawner import progress
+from carme_hub.spawner.backends import read_clusters
+from carme_hub.spawner.offer import OfferingSpawner
+from carme_hub.spawner.session import session_class
+from carme_hub.spawner.summary import summary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,23 +20,16 @@ if TYPE_CHECKING:
     from traitlets.config import Config
 
     from carme_hub.spawner.catalog import Catalog
-    from carme_hub.spawner.request import JobRequest
-    from carme_hub.spawner.slurm import Account
-    from carme_hub.spawner.watcher import View
-
-LAST_WORDS = 10.0  # seconds to wait for the final state of a job that is ending
+    from carme_hub.spawner.session import Session
+    from carme_hub.spawner.summary import Summary
 
 
-class JobEnded(Exception):  # noqa: N818 - reads as what it says
-    """The job ended before its server was up."""
-
-    def __init__(self, view: View | None) -> None:
-        super().__init__(view.state if view else "unknown")
-        self.view = view
+# Traits that each makes for itself; JupyterHub warns of whoever reads "db".
+_OWN = {"parent", "log", "config", "db"}
 
 
 def check_config(config: Config) -> Catalog:
-    """Check ``c.CarmeSpawner.images``, ``.mounts`` and ``.profiles`` of a loaded configuration.
+    """Check ``c.CarmeSpawner.images``, ``.mounts``, ``.profiles`` and ``.clusters`` of a configuration.
 
     Raises
     ------
@@ -51,16 +41,46 @@ def check_config(config: Config) -> Catalog:
     return CarmeSpawner(config=config).catalog
 
 
-class CarmeSpawner(JobSpawner):
-    """One session is one Slurm job with a container in it."""
+class CarmeSpawner(OfferingSpawner):
+    """Checks what is asked for, and wraps the session that does it.
+
+    wrapspawner makes the child and links the settings. Which class the child has, and what a restarted hub
+    makes it from, is decided here: neither a person nor a stored state names a class or a setting.
+    """
+
+    def __init__(self, **traits: Any) -> None:
+        self._guard: asyncio.Task[None] | None = None
+        self._begun = asyncio.Event()
+        super().__init__(**traits)
+
+    @property
+    def child(self) -> Session | None:
+        """Return the session, from its start to its end."""
+        child: Session | None = self.child_spawner
+        return child
+
+    def construct_child(self) -> Session:
+        """Make the session, with the values of all settings that both have.
+
+        wrapspawner links the settings instead, and never cuts the links: every start would leave its session
+        behind for as long as the hub runs. It also forgets to say which of a person's servers the child is.
+        """
+        child: Session = self.child_class(parent=self.parent, log=self.log, config=self.config)
+        for name in set(self.trait_names()) & set(child.trait_names()) - _OWN:
+            if not name.startswith("_"):
+                setattr(child, name, getattr(self, name))
+        child._server = self._server  # noqa: SLF001 - no trait, and JupyterHub's for as long as the database has it
+        self.child_spawner = child
+        return child
+
+    def _new_session(self, cluster: str) -> Session:
+        self.child_class = session_class(cluster)
+        child = self.construct_child()
+        child.cluster = cluster
+        return child
 
     async def start(self) -> tuple[str, int]:
-        """Submit the job and wait, for days if need be, until its server listens.
-
-        Returns
-        -------
-        tuple of str and int
-            Address of the node as Slurm knows it, and the port the job reported.
+        """Check the request and have the session started.
 
         Raises
         ------
@@ -68,142 +88,87 @@ class CarmeSpawner(JobSpawner):
             With a sentence for the person.
         """
         request = self.parse_options(self.user_options)
-        try:
-            account = await account_of(self.user.name)
-            text = script.render(request, self._plan(account))
-            variables = script.environment(self._variables(request, account))
-            self._session = request.options()
-            self._token_digest = digest(self.api_token)
-            # A start that is given up during sbatch must still learn the job's number, for stop() to end it.
-            self._submission = asyncio.ensure_future(self._submit(text, account, variables))
-            await asyncio.shield(self._submission)
-            return await self._until_listening()
-        except SubmitRefused as error:
-            raise SessionError(str(error), reason="refused", status_code=400) from error
-        except SlurmError as error:
-            raise SessionError(str(error), reason="slurm", status_code=503) from error
-        except ValueError as error:
-            self.log.error("No batch script for %s: %s", self._log_name, error)  # noqa: TRY400 - no traceback
-            sentence = f"The session cannot be submitted: {error}. Please tell the administrators."
-            raise SessionError(sentence, reason="script", status_code=500) from error
-        except JobEnded as error:
-            raise await self._death(request, account, error.view) from None
-        except TimeoutError:
-            sentence = (
-                f"The session's job runs on {self._node}, but its server did not listen within "
-                f"{self.server_start_timeout} s; the job is ended."
-            )
-            raise SessionError(
-                sentence, reason="timeout", status_code=504, log=await self._log_tail(account)
-            ) from None
+        child = self._new_session(request.profile.cluster or next(iter(read_clusters(self.clusters))))
+        child.request = request
+        self._begun.set()
+        return await child.start()
 
-    def _plan(self, account: Account) -> script.Plan:
-        hub = hashlib.sha256(self.hub.api_url.encode()).hexdigest()[:8]
-        return script.Plan(
-            home=account.home,
-            mark=f"carme:{hub}:{quote(self.user.name, safe='')}/{quote(self.name, safe='')}",
-            command=(*self.cmd, *self.get_args()),
-            reporter=_REPORTER,
-            apptainer=self.apptainer,
-        )
+    async def stop(self, now: bool = False) -> None:
+        """End the session, whatever it is doing."""
+        if self.child is not None:
+            await self.child.stop(now)
 
-    def _variables(self, request: JobRequest, account: Account) -> dict[str, str]:
-        variables = {name: str(value) for name, value in self.get_env().items()}
-        variables |= {"USER": account.name, "LOGNAME": account.name}
-        course = request.profile.course
-        if course is not None:
-            place = quote(f"courses/{request.profile.name}/{course.notebook}")
-            variables["JUPYTERHUB_DEFAULT_URL"] = f"/lab/tree/{place}"
-        return variables
-
-    def get_env(self) -> dict[str, Any]:
-        """Return JupyterHub's own variables and those of the site; nothing of the hub's environment."""
-        basic = {"SHELL": "/bin/bash", "LANG": "C.UTF-8", "JUPYTERHUB_DEFAULT_URL": "/lab"}
-        variables: dict[str, Any] = basic | Spawner.get_env(self)
-        return variables
-
-    async def _submit(self, text: str, account: Account, variables: dict[str, str]) -> int:
-        number = await self.slurm.submit(text, account, variables)
-        self.job_id = str(number)
-        self._save_state()
-        self.watcher.watch(number, submitted=True)
-        self.log.info("Job %s is %s's session: %s", number, self._log_name, self._session)
-        return number
-
-    async def _until_listening(self) -> tuple[str, int]:
-        """Wait for the job's node and its report; `server_start_timeout` begins when the job runs."""
-        number, watcher = int(self.job_id), self.watcher
-        watcher.watch(number)
-        with watcher.waiting():
-            async with asyncio.timeout(None) as limit:
-                while True:
-                    view = watcher.view(number)
-                    forgotten = self.job_id != str(number)
-                    if forgotten or (view is not None and view.phase in {Phase.ENDING, Phase.ENDED}):
-                        raise JobEnded(None if forgotten else view)
-                    if view is not None and view.phase is Phase.RUNNING and view.node:
-                        self._node = view.node
-                        if self._port:
-                            return await self.slurm.node_address(view.node), self._port
-                        if limit.when() is None:
-                            limit.reschedule(asyncio.get_running_loop().time() + self.server_start_timeout)
-                    await self._news(number, view, self._reported)
-
-    async def _death(self, request: JobRequest, account: Account, view: View | None) -> SessionError:
-        """Find out why a job died, waiting a moment for its final state and its ending."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS):
-                while view is not None and view.ending is None:
-                    view = await self.watcher.changed(int(self.job_id), view)
-        ending = None if view is None else view.ending or Ending(view.state)
-        log = await self._log_tail(account)
-        sentence = failure.sentence(ending, request, account.home, log)
-        self.log.warning("Job %s of %s: %s", self.job_id, self._log_name, sentence)
-        return SessionError(sentence, reason="died", status_code=500, log=log)
-
-    async def _log_tail(self, account: Account) -> str:
-        if not self.job_id:
-            return ""
-        return await self.slurm.log_tail(script.log_path(account.home, int(self.job_id)), account)
+    async def poll(self) -> int | None:
+        """Say whether the session is alive (None) or how it ended."""
+        return 0 if self.child is None else await self.child.poll()
 
     async def get_url(self) -> str:
-        """Return the server's address; after a hub's restart, wait for a job that is still pending.
-
-        Never raises: the restarting hub would not come up. Without an answer the hub finds nothing there and
-        ends the session.
-        """
-        if self.job_id and not (self._port and self._node):
-            try:
-                host, port = await self._until_listening()
-            except (JobEnded, TimeoutError, SlurmError) as error:
-                self.log.warning("Job %s of %s did not come up: %r", self.job_id, self._log_name, error)
-            else:
-                self._save_state()
-                scheme = "https" if self.internal_ssl else "http"
-                shown = f"[{host}]" if ":" in host else host
-                return f"{scheme}://{shown}:{port}{self.server.base_url}"
-        return str(self.server.url)
+        """Return the server's address; never raises, because a restarting hub would not come up."""
+        return str(self.server.url) if self.child is None else await self.child.get_url()
 
     async def progress(self) -> AsyncIterator[dict[str, str | int]]:
         """Say what the start waits for, whenever that changes."""
-        said: dict[str, str | int] = {}
-        while True:
-            view = self.watcher.view(int(self.job_id)) if self.job_id else None
-            event = progress.event(self.job_id, view, reported=self._reported.is_set())
-            if event != said:
+        if self.child is None:
+            yield progress.event("", None, reported=False)
+            await self._begun.wait()
+        if self.child is not None:
+            async for event in self.child.progress():
                 yield event
-                said = event
-            if self.job_id:
-                await self._news(int(self.job_id), view, self._reported)
-            await asyncio.sleep(0.1)
 
-    # --- What batchspawner would do: strings for a shell, attributes as a template. None of it is used. ---
+    def start_polling(self) -> None:
+        """Poll as JupyterHub does, and notice the end as soon as the watcher or the job tells it."""
+        super().start_polling()
+        if self.child is not None:
+            self._guard = asyncio.ensure_future(self._notice_end(self.child))
 
-    async def run_command(self, *_args: object, **_more: object) -> NoReturn:
-        """Refuse: commands are run by `carme_hub.spawner.slurm` only."""
-        raise NotImplementedError("CarmeSpawner runs no shell commands")
+    async def _notice_end(self, child: Session) -> None:
+        """Have JupyterHub remove the route when the job ends: its port is free for anybody then."""
+        await child.until_ended()
+        if self._spawn_future is not None:
+            # JupyterHub says last of all what it wants to be called for.
+            await asyncio.wait([self._spawn_future])
+        if self.child is child and not self._stop_pending:
+            await self.poll_and_notify()
 
-    submit_batch_script = query_job_status = cancel_batch_job = _get_batch_script = run_command
+    # --- The job's reports (report.ReportHandler) ---
 
+    def owns_token(self, token: str) -> bool:
+        """Say whether a token is the one the session was started with."""
+        return self.child is not None and self.child.owns_token(token)
 
-_REPORTER = Path(script.__file__).with_name("reporter.py").read_text(encoding="utf-8")
+    def take_port(self, port: int) -> bool:
+        """Take the port the job reports, once, while it starts."""
+        return self.child is not None and not self._stop_pending and self.child.take_port(port)
+
+    async def take_end(self) -> bool:
+        """Take the server's word that it ends, and return when JupyterHub has removed its route."""
+        if self.child is None or not self.child.take_end():
+            return False
+        if self._guard is not None:
+            await asyncio.shield(self._guard)
+        return True
+
+    # --- Pages and state ---
+
+    @property
+    def session(self) -> Summary:
+        """Return what pages say of the session."""
+        child = self.child
+        if child is None:
+            return summary({}, self.catalog, "", "")
+        return summary(child.options, self.catalog, child.job_id, child.node)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what the next hub needs to find the job again: the session's own state."""
+        return Spawner.get_state(self) if self.child is None else self.child.get_state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_state` gave; nothing is asked of Slurm here."""
+        Spawner.load_state(self, state)
+        if state.get("job_id"):
+            self._new_session(str(state.get("cluster", ""))).load_state(state)
+
+    def clear_state(self) -> None:
+        """Forget the session."""
+        WrapSpawner.clear_state(self)
+        self._begun.clear()

@@ -10,12 +10,15 @@ import pytest
 from jupyterhub.spawner import Spawner
 from traitlets import TraitError
 from traitlets.config import Config
+from wrapspawner import WrapSpawner
 
 from carme_hub.spawner import job as job_module
-from carme_hub.spawner import spawner as module
+from carme_hub.spawner import session as module
 from carme_hub.spawner import watcher as watching
 from carme_hub.spawner.answers import Ending, Picture, QueueEntry
+from carme_hub.spawner.backends import Backend
 from carme_hub.spawner.offer import NotStartedYet, SessionError
+from carme_hub.spawner.session import SlurmSession
 from carme_hub.spawner.slurm import Account, SlurmUnavailable, SubmitRefused
 from carme_hub.spawner.spawner import CarmeSpawner, check_config
 from carme_hub.spawner.watcher import Watcher
@@ -72,8 +75,7 @@ async def make(slurm, monkeypatch):
     monkeypatch.setattr(watching, "SHORT", 0.01)
     monkeypatch.setattr(watching, "LONG", 0.05)
     monkeypatch.setattr(watching, "PATIENT", 0.02)
-    monkeypatch.setattr(CarmeSpawner, "slurm", slurm)
-    monkeypatch.setattr(CarmeSpawner, "watcher", watcher)
+    monkeypatch.setattr(SlurmSession, "backend", Backend(slurm, watcher))
 
     async def account(name):
         return Account(name, 1000, 1000, (1000,), f"/srv/home/{name}")
@@ -240,10 +242,10 @@ async def test_no_log_at_any_level_has_the_token(make, slurm, caplog):
     assert "APPTAINERENV" not in caplog.text
 
 
-async def test_state_is_there_as_soon_as_the_job_is(make, slurm):
+async def test_state_is_there_as_soon_as_the_job_is(make, slurm, monkeypatch):
     one = make()
     saved = []
-    one._save_state = lambda: saved.append(one.get_state())
+    monkeypatch.setattr(SlurmSession, "_save_state", lambda session: saved.append(session.get_state()))
     start = asyncio.ensure_future(one.start())
     await until(lambda: saved)
     assert saved[0]["job_id"] == "7"
@@ -289,7 +291,7 @@ async def test_a_server_that_never_listens(make, slurm):
 async def test_a_start_that_is_given_up_during_sbatch_is_still_cancelled(make, slurm):
     one, slurm.gate = make(), asyncio.Event()
     start = asyncio.ensure_future(one.start())
-    await until(lambda: one._submission is not None)
+    await until(lambda: one.child is not None and one.child._submission is not None)
     start.cancel()
     await asyncio.gather(start, return_exceptions=True)
     assert await one.poll() is None
@@ -334,9 +336,9 @@ async def test_several_people_watch_the_same_start(make, slurm):
 
     pages = [asyncio.ensure_future(watch()) for _ in range(3)]
     start = asyncio.ensure_future(one.start())
-    await until(lambda: one.watcher.view(7))
+    await until(lambda: one.child and one.child.watcher.view(7))
     slurm.jobs[7] = QueueEntry(7, "RUNNING", "", "node1")
-    await until(lambda: one.watcher.view(7).node)
+    await until(lambda: one.child.watcher.view(7).node)
     await asyncio.sleep(0.2)
     one.take_port(40000)
     await asyncio.wait_for(start, 5)
@@ -355,7 +357,7 @@ async def test_a_pending_job_is_waited_for_after_a_restart(make, slurm):
     one.api_token = ""
     one.load_state(state)
     assert await one.poll() is None
-    one._server = SimpleNamespace(base_url="/user/rosa/", url="old", orm_server=None)
+    one.child._server = SimpleNamespace(base_url="/user/rosa/", url="old", orm_server=None)
     url = asyncio.ensure_future(one.get_url())
     await asyncio.sleep(0.05)
     slurm.jobs[7] = QueueEntry(7, "RUNNING", "", "node2")
@@ -369,7 +371,7 @@ async def test_a_job_that_ended_meanwhile(make, slurm):
     one.load_state({"job_id": "7", "port": 40000, "node": "node1"})
     slurm.end = Ending("FAILED", "", 3)
     assert await asyncio.wait_for(one.poll(), 5) is not None
-    await until(lambda: one.watcher.view(7).ending)
+    await until(lambda: one.child.watcher.view(7).ending)
     assert await one.poll() == 3
 
 
@@ -385,7 +387,7 @@ def running(make, slurm):
         start = asyncio.ensure_future(one.start())
         await listen(one, slurm)
         await asyncio.wait_for(start, 5)
-        one.add_poll_callback(lambda: told.append(one.job_id))
+        one.add_poll_callback(lambda: told.append(one.child.job_id))
         one.start_polling()
         await asyncio.sleep(0)
         return one, told
@@ -424,7 +426,7 @@ async def test_an_end_while_the_session_still_starts_is_told_as_soon_as_jupyterh
     ended = asyncio.ensure_future(one.take_end())
     await asyncio.sleep(0.05)
     assert not told
-    one.add_poll_callback(lambda: told.append(one.job_id))
+    one.add_poll_callback(lambda: told.append(one.child.job_id))
     one._spawn_future.set_result(None)
     await asyncio.wait_for(ended, 5)
     assert told == ["7"]
@@ -468,10 +470,14 @@ async def test_a_stop_that_slurm_does_not_take_is_done_later(running, slurm, mon
 
 
 def test_all_sessions_of_a_cluster_share_its_commands_and_their_memory():
-    one, other, elsewhere = CarmeSpawner(), CarmeSpawner(), CarmeSpawner(slurm_conf="/etc/other.conf")
-    assert one.slurm is one.slurm is other.slurm
+    user = SimpleNamespace(name="rosa", groups=[])
+    one, other, elsewhere = (
+        CarmeSpawner(user=user, **settings)._new_session("slurm")
+        for settings in ({}, {}, {"slurm_conf": "/etc/other.conf"})
+    )
+    assert one.runner is one.runner is other.runner
     assert one.watcher is other.watcher
-    assert one.slurm is not elsewhere.slurm
+    assert one.runner is not elsewhere.runner
 
 
 # --- what is inherited ---
@@ -483,12 +489,12 @@ def test_all_sessions_of_a_cluster_share_its_commands_and_their_memory():
 )
 async def test_nothing_of_batchspawners_shell_is_left(make, name):
     with pytest.raises(NotImplementedError):
-        await getattr(make(), name)("id")
+        await getattr(make()._new_session("slurm"), name)("id")
 
 
 def test_the_environment_is_jupyterhubs_and_the_sites(make, monkeypatch):
     monkeypatch.setenv("JUPYTERHUB_SINGLEUSER_APP", "x")
-    one = make(environment={"SITE": "yes", "NUMBER": 3})
+    one = make(environment={"SITE": "yes", "NUMBER": 3})._new_session("slurm")
     assert set(one.get_env()) - set(Spawner.get_env(one)) == {"SHELL", "LANG", "JUPYTERHUB_DEFAULT_URL"}
     assert "JUPYTERHUB_SINGLEUSER_APP" not in one.get_env()
     assert one.get_env()["SITE"] == "yes"
@@ -512,5 +518,5 @@ def test_a_configuration_is_checked_as_a_whole():
 
 def test_every_setting_of_ours_has_a_help_text():
     ours = {name for name in CarmeSpawner.class_traits(config=True) if name not in Spawner.class_traits()}
-    for name in ours - set(CarmeSpawner.__mro__[2].class_traits()):
+    for name in ours - set(WrapSpawner.class_traits()):
         assert len(CarmeSpawner.class_traits()[name].help) > 20, name

@@ -1,0 +1,131 @@
+"""What sessions run on: the clusters of a site, and the hub's own machine. One of each, shared by all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from carme_hub.spawner.catalog import CatalogError, Name, Path
+from carme_hub.spawner.local import LocalMachine
+from carme_hub.spawner.slurm import Slurm
+from carme_hub.spawner.watcher import Source, Watcher
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterable, Mapping
+
+    from carme_hub.spawner.catalog import Profile
+    from carme_hub.spawner.slurm import Account
+
+LOCAL = "local"
+# The one cluster of a site that names none.
+SLURM = "slurm"
+
+
+class Runner(Source, Protocol):
+    """What a session needs of the thing it runs on: `Slurm` or `LocalMachine`."""
+
+    async def submit(self, script: str, account: Account, env: Mapping[str, str]) -> int:
+        """Start a batch script as a person and return its number."""
+
+    async def cancel(self, job_id: int, account: Account) -> None:
+        """End it as its owner."""
+
+    async def log_tail(self, path: str, account: Account) -> str:
+        """Return the end of a session's log, read as its owner."""
+
+    async def node_address(self, node: str) -> str:
+        """Return where a node can be reached."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One thing to run sessions on, and the one watcher of all sessions there."""
+
+    runner: Runner
+    watcher: Watcher
+
+
+class Cluster(BaseModel):
+    """An entry of ``c.CarmeSpawner.clusters``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: Name
+    slurm_conf: Path | None = None
+    slurm_folder: Path | None = None
+
+
+# By what makes a backend what it is: spawners come and go, the watcher stays.
+_BACKENDS: dict[tuple[str, str, float], Backend] = {}
+
+
+def slurm_backend(folder: str, conf: str, time_out: float, log: logging.Logger) -> Backend:
+    """Return the backend of a Slurm cluster, the same one for the same settings."""
+    key = (folder, conf, time_out)
+    if key not in _BACKENDS:
+        slurm = Slurm(*key)
+        _BACKENDS[key] = Backend(slurm, Watcher(slurm, log))
+    return _BACKENDS[key]
+
+
+def local_backend(log: logging.Logger) -> Backend:
+    """Return the backend that is the hub's own machine."""
+    key = (LOCAL, "", 0.0)
+    if key not in _BACKENDS:
+        machine = LocalMachine()
+        _BACKENDS[key] = Backend(machine, Watcher(machine, log))
+    return _BACKENDS[key]
+
+
+def read_clusters(clusters: Mapping[str, object], setting: str = "CarmeSpawner") -> dict[str, Cluster]:
+    """Check ``clusters``; without any there is one, called "slurm".
+
+    Raises
+    ------
+    CatalogError
+        With one line for each mistake, starting with the setting.
+    """
+    errors, known = [], {}
+    for name, entry in (clusters or {SLURM: {}}).items():
+        where = f"{setting}.clusters[{name!r}]"
+        if name == LOCAL:
+            errors.append(f"{where}: this name is the hub's own machine; take another one for the cluster")
+        elif not isinstance(entry, dict):
+            errors.append(f"{where}: a dictionary is needed")
+        else:
+            try:
+                known[name] = Cluster.model_validate({**entry, "name": name})
+            except ValidationError as error:
+                errors += [
+                    f"{where}{''.join(f'.{part}' for part in problem['loc'])}: {problem['msg']}"
+                    for problem in error.errors(include_url=False, include_context=False, include_input=False)
+                ]
+    if errors:
+        raise CatalogError("\n".join(errors))
+    return known
+
+
+def check_profiles(
+    profiles: Iterable[Profile], clusters: Mapping[str, Cluster], setting: str = "CarmeSpawner"
+) -> None:
+    """Check that each profile runs on something that exists and can do what it offers.
+
+    Raises
+    ------
+    CatalogError
+        With one line for each mistake, starting with the setting.
+    """
+    errors = []
+    for index, profile in enumerate(profiles):
+        where = f"{setting}.profiles[{index}]"
+        if profile.cluster not in {None, LOCAL, *clusters}:
+            errors.append(f"{where}.cluster: there is no cluster named {profile.cluster!r}")
+        if profile.cluster == LOCAL and (profile.max_gpus_per_node or profile.max_nodes > 1):
+            errors.append(
+                f"{where}: on the hub's own machine there is one node, and nobody to keep GPUs apart"
+            )
+    if errors:
+        raise CatalogError("\n".join(errors))

@@ -1,0 +1,223 @@
+"""One session, from its request to its address: holds the steps together and decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
+
+from jupyterhub.spawner import Spawner
+
+from carme_hub.spawner import failure, progress, script
+from carme_hub.spawner.answers import Ending, Phase
+from carme_hub.spawner.backends import LOCAL, local_backend, read_clusters, slurm_backend
+from carme_hub.spawner.job import JobSession, digest
+from carme_hub.spawner.offer import SessionError
+from carme_hub.spawner.slurm import SlurmError, SubmitRefused, account_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from carme_hub.spawner.backends import Backend
+    from carme_hub.spawner.request import JobRequest
+    from carme_hub.spawner.slurm import Account
+    from carme_hub.spawner.watcher import View
+
+LAST_WORDS = 10.0  # seconds to wait for the final state of a job that is ending
+
+
+class JobEnded(Exception):  # noqa: N818 - reads as what it says
+    """The job ended before its server was up."""
+
+    def __init__(self, view: View | None) -> None:
+        super().__init__(view.state if view else "unknown")
+        self.view = view
+
+
+class Session(JobSession):
+    """One session is one job with a container in it."""
+
+    async def start(self) -> tuple[str, int]:
+        """Submit the job and wait, for days if need be, until its server listens.
+
+        Returns
+        -------
+        tuple of str and int
+            Address of the node as Slurm knows it, and the port the job reported.
+
+        Raises
+        ------
+        SessionError
+            With a sentence for the person.
+        """
+        request: JobRequest = self.request
+        try:
+            account = await account_of(self.user.name)
+            text = script.render(request, self._plan(account))
+            variables = script.environment(self._variables(request, account))
+            self.options = request.options()
+            self._token_digest = digest(self.api_token)
+            # A start that is given up during sbatch must still learn the job's number, for stop() to end it.
+            self._submission = asyncio.ensure_future(self._submit(text, account, variables))
+            await asyncio.shield(self._submission)
+            return await self._until_listening()
+        except SubmitRefused as error:
+            raise SessionError(str(error), reason="refused", status_code=400) from error
+        except SlurmError as error:
+            raise SessionError(str(error), reason="slurm", status_code=503) from error
+        except ValueError as error:
+            self.log.error("No batch script for %s: %s", self._log_name, error)  # noqa: TRY400 - no traceback
+            sentence = f"The session cannot be submitted: {error}. Please tell the administrators."
+            raise SessionError(sentence, reason="script", status_code=500) from error
+        except JobEnded as error:
+            raise await self._death(request, account, error.view) from None
+        except TimeoutError:
+            sentence = (
+                f"The session's job runs on {self.node}, but its server did not listen within "
+                f"{self.server_start_timeout} s; the job is ended."
+            )
+            raise SessionError(
+                sentence, reason="timeout", status_code=504, log=await self._log_tail(account)
+            ) from None
+
+    def _plan(self, account: Account) -> script.Plan:
+        hub = hashlib.sha256(self.hub.api_url.encode()).hexdigest()[:8]
+        return script.Plan(
+            home=account.home,
+            mark=f"carme:{hub}:{quote(self.user.name, safe='')}/{quote(self.name, safe='')}",
+            command=(*self.cmd, *self.get_args()),
+            reporter=_REPORTER,
+            apptainer=self.apptainer,
+        )
+
+    def _variables(self, request: JobRequest, account: Account) -> dict[str, str]:
+        variables = {name: str(value) for name, value in self.get_env().items()}
+        variables |= {"USER": account.name, "LOGNAME": account.name}
+        course = request.profile.course
+        if course is not None:
+            place = quote(f"courses/{request.profile.name}/{course.notebook}")
+            variables["JUPYTERHUB_DEFAULT_URL"] = f"/lab/tree/{place}"
+        return variables
+
+    def get_env(self) -> dict[str, Any]:
+        """Return JupyterHub's own variables and those of the site; nothing of the hub's environment."""
+        basic = {"SHELL": "/bin/bash", "LANG": "C.UTF-8", "JUPYTERHUB_DEFAULT_URL": "/lab"}
+        variables: dict[str, Any] = basic | Spawner.get_env(self)
+        return variables
+
+    async def _submit(self, text: str, account: Account, variables: dict[str, str]) -> int:
+        number = await self.runner.submit(text, account, variables)
+        self.job_id = str(number)
+        self._save_state()
+        self.watcher.watch(number, submitted=True)
+        self.log.info("Job %s is %s's session: %s", number, self._log_name, self.options)
+        return number
+
+    async def _until_listening(self) -> tuple[str, int]:
+        """Wait for the job's node and its report; `server_start_timeout` begins when the job runs."""
+        number, watcher = int(self.job_id), self.watcher
+        watcher.watch(number)
+        with watcher.waiting():
+            async with asyncio.timeout(None) as limit:
+                while True:
+                    view = watcher.view(number)
+                    forgotten = self.job_id != str(number)
+                    if forgotten or (view is not None and view.phase in {Phase.ENDING, Phase.ENDED}):
+                        raise JobEnded(None if forgotten else view)
+                    if view is not None and view.phase is Phase.RUNNING and view.node:
+                        self.node = view.node
+                        if self._port:
+                            return await self.runner.node_address(view.node), self._port
+                        if limit.when() is None:
+                            limit.reschedule(asyncio.get_running_loop().time() + self.server_start_timeout)
+                    await self._news(number, view, self._reported)
+
+    async def _death(self, request: JobRequest, account: Account, view: View | None) -> SessionError:
+        """Find out why a job died, waiting a moment for its final state and its ending."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                while view is not None and view.ending is None:
+                    view = await self.watcher.changed(int(self.job_id), view)
+        ending = None if view is None else view.ending or Ending(view.state)
+        log = await self._log_tail(account)
+        sentence = failure.sentence(ending, request, account.home, log)
+        self.log.warning("Job %s of %s: %s", self.job_id, self._log_name, sentence)
+        return SessionError(sentence, reason="died", status_code=500, log=log)
+
+    async def _log_tail(self, account: Account) -> str:
+        if not self.job_id:
+            return ""
+        return await self.runner.log_tail(script.log_path(account.home, int(self.job_id)), account)
+
+    async def get_url(self) -> str:
+        """Return the server's address; after a hub's restart, wait for a job that is still pending.
+
+        Never raises: the restarting hub would not come up. Without an answer the hub finds nothing there and
+        ends the session.
+        """
+        if self.job_id and not (self._port and self.node):
+            try:
+                host, port = await self._until_listening()
+            except (JobEnded, TimeoutError, SlurmError) as error:
+                self.log.warning("Job %s of %s did not come up: %r", self.job_id, self._log_name, error)
+            else:
+                self._save_state()
+                scheme = "https" if self.internal_ssl else "http"
+                shown = f"[{host}]" if ":" in host else host
+                return f"{scheme}://{shown}:{port}{self.server.base_url}"
+        return str(self.server.url)
+
+    async def progress(self) -> AsyncIterator[dict[str, str | int]]:
+        """Say what the start waits for, whenever that changes."""
+        said: dict[str, str | int] = {}
+        while True:
+            view = self.watcher.view(int(self.job_id)) if self.job_id else None
+            event = progress.event(self.job_id, view, reported=self._reported.is_set())
+            if event != said:
+                yield event
+                said = event
+            if self.job_id:
+                await self._news(int(self.job_id), view, self._reported)
+            await asyncio.sleep(0.1)
+
+    # --- What batchspawner would do: strings for a shell, attributes as a template. None of it is used. ---
+
+    async def run_command(self, *_args: object, **_more: object) -> NoReturn:
+        """Refuse: commands are run by `carme_hub.spawner.slurm` only."""
+        raise NotImplementedError("A session runs no shell commands")
+
+    submit_batch_script = query_job_status = cancel_batch_job = _get_batch_script = run_command
+
+
+class SlurmSession(Session):
+    """A session in a Slurm job."""
+
+    @property
+    def backend(self) -> Backend:
+        """Return the session's cluster; the site's first when the site does not know it any more."""
+        known = read_clusters(self.clusters)
+        cluster = known.get(self.cluster) or next(iter(known.values()))
+        folder = str(cluster.slurm_folder or self.slurm_folder)
+        return slurm_backend(
+            folder, cluster.slurm_conf or self.slurm_conf, float(self.slurm_time_out), self.log
+        )
+
+
+class LocalSession(Session):
+    """A session on the hub's own machine, without Slurm."""
+
+    @property
+    def backend(self) -> Backend:
+        """Return the hub's own machine."""
+        return local_backend(self.log)
+
+
+def session_class(cluster: str) -> type[Session]:
+    """Return what runs sessions on a cluster, or on the hub's own machine ("local")."""
+    return LocalSession if cluster == LOCAL else SlurmSession
+
+
+_REPORTER = Path(script.__file__).with_name("reporter.py").read_text(encoding="utf-8")

@@ -1,0 +1,100 @@
+"""What profiles run on: the entries of ``clusters`` and the hub's own machine."""
+
+import gc
+import weakref
+from types import SimpleNamespace
+
+import pytest
+
+from carme_hub.spawner.backends import LOCAL, read_clusters
+from carme_hub.spawner.catalog import CatalogError
+from carme_hub.spawner.session import LocalSession, SlurmSession
+from carme_hub.spawner.spawner import CarmeSpawner
+from tests.unit.conftest import IMAGES, MOUNTS, PROFILES
+
+CLUSTERS = {"big": {"slurm_conf": "/etc/big/slurm.conf"}, "small": {"slurm_folder": "/opt/slurm/bin"}}
+LOCAL_PROFILE = {"name": "here", "title": "Here", "cluster": LOCAL, "max_time": "1:00:00"}
+
+
+def spawner(**settings):
+    user = SimpleNamespace(name="rosa", url="/user/rosa/", escaped_name="rosa", groups=[])
+    return CarmeSpawner(user=user, images=IMAGES, mounts=MOUNTS, **settings)
+
+
+def test_a_site_that_names_no_cluster_has_one():
+    assert list(read_clusters({})) == ["slurm"]
+
+
+@pytest.mark.parametrize(
+    ("clusters", "complaint"),
+    [
+        ({"local": {}}, r"CarmeSpawner\.clusters\['local'\]: this name is the hub's own machine"),
+        ({"big": []}, r"CarmeSpawner\.clusters\['big'\]: a dictionary is needed"),
+        ({"big": {"slurm_conf": "slurm.conf"}}, r"CarmeSpawner\.clusters\['big'\]\.slurm_conf: "),
+        ({"big": {"conf": "/etc/slurm.conf"}}, r"CarmeSpawner\.clusters\['big'\]\.conf: "),
+        ({"a b": {}}, r"CarmeSpawner\.clusters\['a b'\]\.name: "),
+    ],
+)
+def test_a_mistake_in_clusters_names_the_setting(clusters, complaint):
+    with pytest.raises(CatalogError, match=complaint):
+        read_clusters(clusters)
+
+
+@pytest.mark.parametrize(
+    ("profile", "complaint"),
+    [
+        ({"cluster": "huge"}, r"profiles\[0\]\.cluster: there is no cluster named 'huge'"),
+        ({"cluster": LOCAL}, r"profiles\[0\]: on the hub's own machine there is one node"),
+    ],
+)
+def test_a_profile_runs_on_something_that_exists_and_can_do_it(profile, complaint):
+    with pytest.raises(CatalogError, match=complaint):
+        _ = spawner(clusters=CLUSTERS, profiles=[PROFILES[0] | profile]).catalog
+
+
+def test_each_cluster_has_commands_and_a_watcher_of_its_own():
+    one = spawner(clusters=CLUSTERS, profiles=[LOCAL_PROFILE], slurm_conf="/etc/slurm/slurm.conf")
+    big, small, here = (one._new_session(name) for name in ("big", "small", LOCAL))
+    assert (big.runner.folder, big.runner.conf) == ("/usr/bin", "/etc/big/slurm.conf")
+    assert (small.runner.folder, small.runner.conf) == ("/opt/slurm/bin", "/etc/slurm/slurm.conf")
+    assert len({big.watcher, small.watcher, here.watcher}) == 3
+    assert isinstance(here, LocalSession)
+    assert spawner(clusters=CLUSTERS)._new_session("big").watcher is big.watcher
+
+
+@pytest.mark.parametrize(("cluster", "kind"), [("small", SlurmSession), (LOCAL, LocalSession)])
+def test_a_restarted_hub_makes_the_same_session_from_its_state(cluster, kind):
+    one = spawner(clusters=CLUSTERS)
+    state = {
+        "cluster": cluster,
+        "job_id": "7",
+        "token_sha256": "00",
+        "session": {"profile": "here"},
+        "node": "node1",
+        "port": 40000,
+        "api_token_id": 3,
+    }
+    one.load_state(state)
+    assert type(one.child) is kind
+    assert one.get_state() == state
+    one.clear_state()
+    assert one.child is None
+    assert one.get_state() == {}
+
+
+@pytest.mark.parametrize(
+    "state", [{"child_conf": {"cmd": ["id"]}}, {"child_class": "jupyterhub.spawner.LocalProcessSpawner"}]
+)
+def test_a_stored_state_names_no_class_and_no_setting(state):
+    one = spawner(clusters=CLUSTERS)
+    one.load_state({"job_id": "7", "cluster": "gone", **state})
+    assert type(one.child) is SlurmSession
+    assert one.child.cmd == one.cmd
+
+
+def test_a_session_that_is_over_leaves_nothing_behind():
+    one = spawner(clusters=CLUSTERS)
+    old = weakref.ref(one._new_session("big"))
+    one.clear_state()
+    gc.collect()
+    assert old() is None
