@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 SEPARATOR = "\x1f"
-# Field of QueueEntry -> conversion of "squeue --format" (man squeue).
-QUEUE = {"job_id": "%A", "state": "%T", "reason": "%r", "node": "%B", "start": "%S", "end": "%e"}
+# Name of a value -> conversion of "squeue --format" (man squeue). The answer holds other people's jobs, too:
+# only what Slurm itself writes is asked for. A name or a comment may hold line ends, and so a forged line.
+QUEUE = {
+    "job_id": "%A",
+    "state": "%T",
+    "reason": "%r",
+    "node": "%B",
+    "start": "%S",
+    "end": "%e",
+    "partition": "%P",
+    "priority": "%Q",
+}
 ACCOUNTING = ("JobIDRaw", "State", "ExitCode", "Reason")
 NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _EXIT = re.compile(r"([0-9]{1,3}):([0-9]{1,3})")
@@ -40,6 +51,18 @@ _STATES = {
 PHASES = {state: phase for phase, states in _STATES.items() for state in states.split()}
 
 
+# Jobs that wait for one of these stand in no line: it is not other jobs that hold them up.
+NOT_IN_LINE = frozenset(
+    {
+        "BeginTime",
+        "Dependency",
+        "DependencyNeverSatisfied",
+        "JobArrayTaskLimit",
+        "JobHeldAdmin",
+        "JobHeldUser",
+    }
+)
+
 # No word of Slurm's: the state of a job that it has forgotten.
 UNKNOWN = "UNKNOWN"
 
@@ -58,6 +81,9 @@ class QueueEntry:
         The node the batch script runs on; empty while there is none.
     start, end
         Seconds since 1970, expected or real; None when Slurm does not say.
+    place
+        Its place among the pending jobs of its partition by priority, 1 for the first; with several
+        partitions, the best of its places. None for a job that stands in no line.
     """
 
     job_id: int
@@ -66,6 +92,7 @@ class QueueEntry:
     node: str = ""
     start: int | None = None
     end: int | None = None
+    place: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,22 +119,46 @@ class Ending:
     signal: int = 0
 
 
-def parse_queue(text: str) -> list[QueueEntry]:
-    """Read squeue's answer; lines that are none of its own are left out."""
-    entries = []
+def parse_queue(text: str, wanted: Collection[int]) -> dict[int, QueueEntry]:
+    """Read squeue's answer; lines that are none of its own are left out.
+
+    Parameters
+    ----------
+    text
+        All jobs of the cluster.
+    wanted
+        The numbers of the jobs to return. The others only count for the place in the queue.
+    """
+    entries: dict[int, QueueEntry] = {}
+    pending: dict[int, tuple[int, list[str]]] = {}
+    lines: dict[str, list[tuple[int, int]]] = {}
     for line in text.splitlines():
-        values = dict(zip(QUEUE, line.split(SEPARATOR), strict=False))
-        if len(values) == len(QUEUE) and values["job_id"].isascii() and values["job_id"].isdigit():
-            entries.append(
-                QueueEntry(
-                    job_id=int(values["job_id"]),
-                    state=values["state"].strip(),
-                    reason="" if values["reason"] == "None" else values["reason"],
-                    node=values["node"] if NODE.fullmatch(values["node"]) else "",
-                    start=_seconds(values["start"]),
-                    end=_seconds(values["end"]),
-                )
+        words = line.split(SEPARATOR)
+        if len(words) != len(QUEUE) or not (words[0].isascii() and words[0].isdigit()):
+            continue
+        number, state, reason, node, start, end, partition, priority = words
+        job_id = int(number)
+        if state == "PENDING" and reason.partition(",")[0] not in NOT_IN_LINE:
+            # Slurm takes the highest priority first, and of equal ones the oldest job.
+            rank, names = -(_seconds(priority) or 0), partition.split(",")
+            for name in names:
+                lines.setdefault(name, []).append((rank, job_id))
+            if job_id in wanted:
+                pending[job_id] = (rank, names)
+        if job_id in wanted:
+            entries[job_id] = QueueEntry(
+                job_id=job_id,
+                state=state.strip(),
+                reason="" if reason == "None" else reason,
+                node=node if NODE.fullmatch(node) else "",
+                start=_seconds(start),
+                end=_seconds(end),
             )
+    for waiting in lines.values():
+        waiting.sort()
+    for job_id, (rank, names) in pending.items():
+        place = min(bisect_right(lines[name], (rank, job_id)) for name in names)
+        entries[job_id] = replace(entries[job_id], place=place)
     return entries
 
 

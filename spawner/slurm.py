@@ -19,11 +19,13 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from carme_hub.spawner import answers
+from carme_hub.spawner.cluster import NODES_FORMAT, parse_nodes, parse_partitions, with_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-_INVALID = "Invalid job id specified"
+    from carme_hub.spawner.cluster import Cluster, Rules
+
 _JOB_ID = re.compile(r"([0-9]{1,10})(;[^;\s]*)?")
 # What sbatch and squeue say when the controller, not the request, is the problem.
 _UNAVAILABLE = re.compile(
@@ -35,6 +37,7 @@ _UNAVAILABLE = re.compile(
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 _SECONDS = {"SLURM_TIME_FORMAT": "%s"}
 _NODE_ADDRESS_SECONDS = 300.0
+_RULES_SECONDS = 600.0
 _COMMANDS = 8  # at once: Slurm's controller has more to do than to answer one hub
 # Not asyncio's own threads: a name service that hangs must not stop whatever else uses those.
 _LOOKUPS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="carme-account")
@@ -123,6 +126,9 @@ class Slurm:
     conf: str = ""
     time_out: float = 20.0
     _addresses: dict[str, tuple[float, str]] = field(default_factory=dict, compare=False, repr=False)
+    _rules: dict[str, tuple[float, Mapping[str, Rules]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     _free: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(_COMMANDS), compare=False, repr=False
     )
@@ -227,34 +233,57 @@ class Slurm:
         ):
             raise SlurmUnavailable(f"Job {job_id} could not be cancelled: {_words(done.err)}")
 
-    async def queue(self, job_ids: Sequence[int]) -> answers.Picture:
+    async def queue(self, job_ids: Collection[int]) -> answers.Picture:
         """Ask for the state of jobs, all with one squeue.
 
         Raises
         ------
         SlurmUnavailable
             When there is no complete answer: nothing may be concluded about any job then.
+
+        Notes
+        -----
+        squeue fetches all jobs of the cluster and picks from them by itself as soon as it is asked for more
+        than one number (sdiag counts the same two requests either way). So the numbers stay here: no command
+        line grows with the sessions, no unknown number spoils the answer, and the others' jobs tell a pending
+        one's place. ``--all``, because a job in a hidden partition would look gone; ``--local``, because the
+        clusters of a federation have their own jobs.
         """
         taken_at = time.monotonic()
-        ask = [
-            f"{self.folder}/squeue",
-            "--noheader",
-            "--states=all",
-            f"--format={answers.SEPARATOR.join(answers.QUEUE.values())}",
-        ]
-        done = await self.run([*ask, f"--jobs={','.join(map(str, job_ids))}"], env=_SECONDS)
-        if done.code and _INVALID in done.err:
-            if len(job_ids) == 1:
-                return answers.Picture(taken_at, {})
-            # Whether one or all of several numbers are unknown is not said: look at the whole queue.
-            done = await self.run(ask, env=_SECONDS)
+        ask = ["--all", "--local", "--noheader", "--states=all"]
+        form = answers.SEPARATOR.join(answers.QUEUE.values())
+        done = await self.run([f"{self.folder}/squeue", *ask, f"--format={form}"], env=_SECONDS)
         if done.code:
             raise SlurmUnavailable(f"squeue: {_words(done.err)}")
-        wanted = set(job_ids)
-        return answers.Picture(
-            taken_at,
-            {entry.job_id: entry for entry in answers.parse_queue(done.out) if entry.job_id in wanted},
-        )
+        return answers.Picture(taken_at, answers.parse_queue(done.out, frozenset(job_ids)))
+
+    async def cluster(self) -> Cluster:
+        """Ask for all nodes and partitions with one sinfo, and seldom for who may use the partitions.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When there is no complete answer.
+
+        Notes
+        -----
+        sinfo does not say which accounts and QOS a partition takes; ``scontrol show partition`` does. That
+        changes when an admin changes it, so it is asked for every ten minutes only.
+        """
+        taken_at = time.monotonic()
+        ask = ["--all", "--local", "--Node", "--noheader", "--noconvert"]
+        done = await self.run([f"{self.folder}/sinfo", *ask, f"--Format={NODES_FORMAT}"])
+        if done.code:
+            raise SlurmUnavailable(f"sinfo: {_words(done.err)}")
+        picture = parse_nodes(done.out, taken_at)
+        asked_at, rules = self._rules.get("", (-_RULES_SECONDS, {}))
+        if taken_at - asked_at >= _RULES_SECONDS or not picture.partitions.keys() <= rules.keys():
+            shown = await self.run([f"{self.folder}/scontrol", "--all", "--oneliner", "show", "partition"])
+            if shown.code:
+                raise SlurmUnavailable(f"scontrol show partition: {_words(shown.err)}")
+            rules = parse_partitions(shown.out)
+            self._rules[""] = (taken_at, rules)
+        return with_rules(picture, rules)
 
     async def ending(self, job_id: int) -> answers.Ending | None:
         """Ask once how a job ended: the controller while it remembers, then accounting.

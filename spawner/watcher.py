@@ -1,4 +1,4 @@
-"""One watcher for all jobs of a cluster: it wakes whoever waits for one, and every page reads its picture."""
+"""One watcher for a cluster: it wakes whoever waits for a job, and every page reads its pictures."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from carme_hub.spawner.answers import PHASES, UNKNOWN, Ending, Phase
+from carme_hub.spawner.overview import ClusterSource, Overview
 from carme_hub.spawner.slurm import SlurmError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 
     from carme_hub.spawner.answers import Picture, QueueEntry
+    from carme_hub.spawner.cluster import Cluster
 
 # While nobody waits. A job that is killed at once is noticed no earlier, and its port is anybody's: see
 # `carme_hub.spawner.reporter.see_off`.
 LONG = 10.0
 SHORT = 0.5
+# At least so long between two questions, however many are in a hurry.
+GAP = 0.1
 # The longer somebody waits already, the less half a second matters.
 PATIENT = 5.0
 # How many endings are asked for at once; accounting may be slow.
@@ -30,10 +34,10 @@ SLOWEST_WAITING = 10.0
 SLOWEST = 120.0
 
 
-class Source(Protocol):
+class Source(ClusterSource, Protocol):
     """What the watcher needs of `carme_hub.spawner.slurm.Slurm`."""
 
-    async def queue(self, job_ids: Sequence[int]) -> Picture:
+    async def queue(self, job_ids: Collection[int]) -> Picture:
         """Ask for the state of jobs."""
 
     async def ending(self, job_id: int) -> Ending | None:
@@ -46,6 +50,8 @@ class View:
 
     Attributes
     ----------
+    place
+        Of a job that stands in line, 1 for the first; see `carme_hub.spawner.answers.QueueEntry`.
     ending
         None until it is known, which is later than the phase. One with the state "UNKNOWN" is final, too.
     """
@@ -57,6 +63,7 @@ class View:
     start: int | None = None
     end: int | None = None
     ending: Ending | None = None
+    place: int | None = None
 
 
 @dataclass
@@ -101,6 +108,33 @@ class Watcher:
         self._news: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._unknown: set[str] = set()
+        self._overview = Overview(source, log)
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """Return the last picture of nodes and partitions, old as it may be; None before the first."""
+        return self._overview.cluster
+
+    def need_cluster(self) -> Cluster | None:
+        """Say that a page shows the cluster, and return the last picture, without waiting.
+
+        Slurm is asked every `carme_hub.spawner.overview.OFTEN` seconds while pages do so, however many.
+        """
+        return self._overview.need()
+
+    async def first_cluster(self, patience: float) -> Cluster | None:
+        """Like `need_cluster`, and wait at most ``patience`` seconds when there is no picture at all yet."""
+        return await self._overview.first(patience)
+
+    async def close(self) -> None:
+        """Forget all jobs and end the tasks."""
+        self._jobs.clear()
+        self._abandoned.clear()
+        tasks = [task for task in (self._task, *self._background) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(self._overview.close(), *tasks, return_exceptions=True)
+        self._wake()
 
     def watch(self, job_id: int, *, submitted: bool = False) -> None:
         """Begin to watch a job; watching it again changes nothing.
@@ -195,17 +229,16 @@ class Watcher:
                 # The only watcher must not die of one answer it does not understand.
                 failures += 1
                 self._log.exception("The watcher could not read Slurm's answer")
-            # A slow controller is asked at most a fifth of the time.
-            pause = max(self._interval() * 2 ** min(failures, 8), 4 * (time.monotonic() - began))
-            await self._rest(min(pause, SLOWEST_WAITING if self._waiting else SLOWEST), failures)
+            slowest = SLOWEST_WAITING if self._waiting else SLOWEST
+            pause = min(self._interval() * 2 ** min(failures, 8), slowest)
+            # A slow controller is asked at most a fifth of the time; after a failure nobody may hurry.
+            await self._rest(pause if failures else max(4 * (time.monotonic() - began), GAP), pause)
 
-    async def _rest(self, pause: float, failures: int) -> None:
-        """Sleep until it is time or somebody is in a hurry; after a failure nobody may be."""
-        if failures:
-            await asyncio.sleep(pause)
-            return
+    async def _rest(self, least: float, most: float) -> None:
+        """Sleep until it is time or, after the least pause, until somebody is in a hurry."""
+        await asyncio.sleep(least)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
+            async with asyncio.timeout(max(most - least, 0)):
                 await self._hurry.wait()
 
     async def _ask(self) -> None:
@@ -274,7 +307,15 @@ class Watcher:
         entry = picture.jobs.get(number)
         if entry is None:
             return None if picture.taken_at <= watched.since else View(Phase.ENDED, UNKNOWN)
-        return View(self._phase(entry), entry.state, entry.reason, entry.node, entry.start, entry.end)
+        return View(
+            self._phase(entry),
+            entry.state,
+            entry.reason,
+            entry.node,
+            entry.start,
+            entry.end,
+            place=entry.place,
+        )
 
     def _phase(self, entry: QueueEntry) -> Phase:
         phase = PHASES.get(entry.state)

@@ -9,56 +9,12 @@ import time
 
 import pytest
 
-from carme_hub.spawner import answers
 from carme_hub.spawner import slurm as module
-from carme_hub.spawner.answers import Ending, QueueEntry
+from carme_hub.spawner.answers import Ending
 from carme_hub.spawner.slurm import Account, AccountError, Slurm, SlurmUnavailable, SubmitRefused, account_of
 
-# squeue and scontrol of Slurm 22.05.8, recorded on the demo cluster.
-QUEUE = (
-    "5\x1fRUNNING\x1fNone\x1fnode1\x1f1795335594\x1f1795342794\n"
-    "6\x1fPENDING\x1fResources\x1fn/a\x1fN/A\x1fN/A\n"
-    "7\x1fPENDING\x1fReqNodeNotAvail, UnavailableNodes:node1\x1fn/a\x1f1795342794\x1fN/A\n"
-    "slurm_load_jobs: a warning\n"
-    "8_[1-3]\x1fPENDING\x1fPriority\x1fn/a\x1fN/A\x1fN/A\n"
-)
-JOB = (
-    "JobId=2 JobName=carme-cpu UserId=rosa(20004) GroupId=rosa(20004) MCS_label=N/A Priority=4294901758 "
-    "Nice=0 Account=research QOS=normal JobState=FAILED Reason=NonZeroExitCode Requeue=0 Restarts=0 "
-    "BatchFlag=1 Reboot=0 ExitCode=127:0 RunTime=00:00:00 TimeLimit=02:00:00"
-)
-
-
-def test_the_queue_is_read():
-    assert answers.parse_queue(QUEUE) == [
-        QueueEntry(5, "RUNNING", "", "node1", 1795335594, 1795342794),
-        QueueEntry(6, "PENDING", "Resources"),
-        QueueEntry(7, "PENDING", "ReqNodeNotAvail, UnavailableNodes:node1", "", 1795342794),
-    ]
-
-
-def test_a_job_is_read():
-    assert answers.parse_job(JOB) == Ending("FAILED", "NonZeroExitCode", 127, 0)
-    assert answers.parse_job("slurm_load_jobs error: Invalid job id specified") is None
-
-
-@pytest.mark.parametrize(
-    ("text", "ending"),
-    [
-        (
-            "9\x1fCANCELLED by 20004\x1f0:15\x1fNone\n9.batch\x1fCANCELLED\x1f0:15\x1f\n",
-            Ending("CANCELLED", "", 0, 15),
-        ),
-        (
-            "9\x1fFAILED\x1f1:0\x1fNone\n9.batch\x1fOUT_OF_MEMORY\x1f0:125\x1f\n",
-            Ending("OUT_OF_MEMORY", "", 1, 0),
-        ),
-        ("99\x1fFAILED\x1f1:0\x1fNone\n", None),
-        ("", None),
-    ],
-)
-def test_accounting_is_read(text, ending):
-    assert answers.parse_accounting(text, 9) == ending
+JOB = "JobId=2 JobName=carme-cpu JobState=FAILED Reason=NonZeroExitCode ExitCode=127:0 TimeLimit=02:00:00"
+RUNNING = r"\x1fRUNNING\x1fNone\x1fnode1\x1fN/A\x1fN/A\x1fgpu\x1f1\n"
 
 
 @pytest.fixture
@@ -181,20 +137,15 @@ async def test_a_missing_command(slurm):
         await slurm().queue([1])
 
 
-async def test_one_unknown_job_is_a_complete_picture(slurm):
-    picture = await slurm(squeue="echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1").queue(
-        [1]
-    )
-    assert picture.jobs == {}
-
-
-async def test_several_of_which_one_is_unknown(slurm):
-    squeue = (
-        'case "$*" in *--jobs*) echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1;; esac\n'
-        "for job in 5 99; do printf '%s\\x1fRUNNING\\x1fNone\\x1fnode1\\x1fN/A\\x1fN/A\\n' $job; done"
-    )
-    picture = await slurm(squeue=squeue).queue([5, 6])
-    assert set(picture.jobs) == {5}
+async def test_one_question_for_any_number_of_jobs(slurm, tmp_path):
+    squeue = f"echo \"$*\" >> {tmp_path}/words; for job in 5 6 99; do printf '%s{RUNNING}' $job; done"
+    cluster = slurm(squeue=squeue)
+    assert set((await cluster.queue([5, 7])).jobs) == {5}
+    assert set((await cluster.queue(range(500))).jobs) == {5, 6, 99}
+    first, second = (tmp_path / "words").read_text().splitlines()
+    assert first == second, "the command does not grow with the jobs"
+    # A job in a hidden partition is not gone, and that of another cluster is not ours.
+    assert {"--all", "--local", "--states=all"} <= set(first.split())
 
 
 async def test_no_answer_is_no_picture(slurm):
@@ -202,6 +153,31 @@ async def test_no_answer_is_no_picture(slurm):
         await slurm(
             squeue="echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1"
         ).queue([1])
+
+
+SINFO = "node1 idle 0/8/0/8 16000 0 gpu:2 gpu:0 gpu* up 1:00:00 n/a 1-2 none".replace(" ", r"\x1f")
+
+
+async def test_the_cluster_is_one_sinfo_and_seldom_its_rules(slurm, tmp_path, monkeypatch):
+    cluster = slurm(
+        sinfo=f"echo sinfo >> {tmp_path}/calls; printf '{SINFO}'",
+        scontrol=f"echo scontrol >> {tmp_path}/calls; echo 'PartitionName=gpu AllowAccounts=ml'",
+    )
+    picture = await cluster.cluster()
+    assert (picture.nodes["node1"].gres, picture.partitions["gpu"].max_nodes) == ({"gpu": 2}, 2)
+    assert (await cluster.cluster()).partitions["gpu"].rules.account("ml")
+    assert (tmp_path / "calls").read_text().split() == ["sinfo", "scontrol", "sinfo"]
+    monkeypatch.setattr(module, "_RULES_SECONDS", 0.0)
+    await cluster.cluster()
+    assert (tmp_path / "calls").read_text().split()[-1] == "scontrol"
+
+
+@pytest.mark.parametrize("silent", ["sinfo", "scontrol"])
+async def test_half_an_answer_is_no_picture_of_the_cluster(slurm, silent):
+    programs = {"sinfo": f"printf '{SINFO}'", "scontrol": "echo PartitionName=gpu"}
+    programs[silent] = "echo 'Unable to contact slurm controller (connect failure)' >&2; exit 1"
+    with pytest.raises(SlurmUnavailable, match="Unable to contact"):
+        await slurm(**programs).cluster()
 
 
 async def test_the_ending_falls_back_to_accounting(slurm):

@@ -46,6 +46,7 @@ class ScriptedSlurm:
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
     monkeypatch.setattr(module, "SHORT", 0.01)
+    monkeypatch.setattr(module, "GAP", 0.005)
     monkeypatch.setattr(module, "LONG", 0.05)
     monkeypatch.setattr(module, "PATIENT", 0.02)
 
@@ -233,6 +234,41 @@ async def test_a_slow_controller_is_asked_seldom(slurm, watcher):
         answered = len(slurm.asked)
         await asyncio.sleep(0.1)
     assert len(slurm.asked) <= answered + 1, "a fifth of the time at most"
+
+
+async def test_many_in_a_hurry_are_one_question(slurm, watcher, monkeypatch):
+    monkeypatch.setattr(module, "GAP", 0.1)
+    slurm.states = dict.fromkeys(range(200), "RUNNING")
+    began = time.monotonic()
+    for job in slurm.states:
+        watcher.watch(job, submitted=True)
+        await asyncio.sleep(0.002)
+    await soon(asyncio.gather(*(watcher.changed(job, None) for job in slurm.states)))
+    assert len(slurm.asked) <= (time.monotonic() - began) / 0.1 + 2
+
+
+async def test_a_hurry_does_not_press_a_slow_controller(slurm, watcher):
+    slurm.states, slurm.gate = {1: "RUNNING"}, asyncio.Event()
+    watcher.watch(1)
+    await asyncio.sleep(0.1)
+    slurm.gate.set()
+    slurm.gate = None
+    await soon(watcher.changed(1, None))
+    answered = len(slurm.asked)
+    for _ in range(20):
+        watcher.look()
+        await asyncio.sleep(0.005)
+    assert len(slurm.asked) == answered
+    await asked_times(slurm, answered + 1)
+
+
+async def test_the_place_in_the_queue_is_news(slurm, watcher):
+    slurm.states = {1: ("PENDING", "Priority", "", None, None, 7)}
+    watcher.watch(1)
+    with watcher.waiting():
+        seen = await soon(watcher.changed(1, None))
+        slurm.states = {1: ("PENDING", "Priority", "", None, None, 6)}
+        assert (seen.place, (await soon(watcher.changed(1, seen))).place) == (7, 6)
 
 
 @pytest.mark.parametrize(

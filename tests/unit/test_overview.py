@@ -1,0 +1,115 @@
+"""The cluster's picture with a scripted Slurm: a real one is not slow or silent at the right moment."""
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+from carme_hub.spawner import overview as module
+from carme_hub.spawner.cluster import Cluster
+from carme_hub.spawner.slurm import SlurmUnavailable
+from carme_hub.spawner.watcher import Watcher
+
+
+class ScriptedSlurm:
+    def __init__(self):
+        self.asked = []
+        self.failing = False
+        self.gate = None
+
+    async def cluster(self):
+        self.asked.append(time.monotonic())
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failing:
+            raise SlurmUnavailable("Unable to contact slurm controller")
+        return Cluster(self.asked[-1], {}, {})
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    for name, seconds in {"OFTEN": 0.05, "SELDOM": 60.0, "LOOKING": 0.1, "FORGOTTEN": 3600.0}.items():
+        monkeypatch.setattr(module, name, seconds)
+
+
+@pytest.fixture
+def slurm():
+    return ScriptedSlurm()
+
+
+@pytest.fixture
+async def watcher(slurm):
+    made = Watcher(slurm)
+    yield made
+    await made.close()
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the scripted Slurm has no event
+            await asyncio.sleep(0.005)
+
+
+async def test_a_thousand_pages_are_one_question(slurm, watcher):
+    assert watcher.need_cluster() is None
+    first = await watcher.first_cluster(5)
+    assert all(watcher.need_cluster() is first for _ in range(1000))
+    assert (len(slurm.asked), first.taken_at) == (1, slurm.asked[0])
+
+
+async def test_while_somebody_looks_it_stays_young(slurm, watcher):
+    began = time.monotonic()
+    while len(slurm.asked) < 5:
+        watcher.need_cluster()
+        await asyncio.sleep(0.01)
+    assert time.monotonic() - began >= 4 * 0.05
+    assert watcher.cluster.taken_at >= slurm.asked[3]
+
+
+async def test_when_nobody_looks_slurm_is_left_alone_until_somebody_does(slurm, watcher):
+    await watcher.first_cluster(5)
+    await asyncio.sleep(0.3)
+    asked = len(slurm.asked)
+    assert asked <= 4
+    await asyncio.sleep(0.3)
+    assert len(slurm.asked) == asked
+    assert watcher.need_cluster().taken_at == slurm.asked[-1], "the old picture, at once"
+    await until(lambda: len(slurm.asked) > asked)
+
+
+async def test_a_cluster_that_everybody_forgot_is_not_read_at_all(slurm, watcher, monkeypatch):
+    monkeypatch.setattr(module, "FORGOTTEN", 0.2)
+    monkeypatch.setattr(module, "SELDOM", 0.06)
+    await watcher.first_cluster(5)
+    await until(watcher._overview._task.done)
+    asked = len(slurm.asked)
+    watcher.need_cluster()
+    await until(lambda: len(slurm.asked) > asked)
+
+
+async def test_a_failure_keeps_the_old_picture_and_is_logged_once(slurm, watcher, caplog):
+    first = await watcher.first_cluster(5)
+    slurm.failing = True
+    with caplog.at_level(logging.WARNING):
+        asked = len(slurm.asked)
+        while len(slurm.asked) < asked + 3:
+            assert watcher.need_cluster().taken_at <= first.taken_at + 1
+            await asyncio.sleep(0.01)
+    times = slurm.asked[asked:]
+    assert times[2] - times[1] > 1.5 * (times[1] - times[0]), "less and less often"
+    assert len(caplog.records) == 1
+    slurm.failing = False
+    young = watcher.cluster
+    await until(lambda: watcher.need_cluster() is not young)
+
+
+async def test_a_slow_controller_is_asked_seldom(slurm, watcher):
+    slurm.gate = asyncio.Event()
+    assert await watcher.first_cluster(0.1) is None
+    slurm.gate.set()
+    first = await watcher.first_cluster(5)
+    for _ in range(10):
+        assert watcher.need_cluster() is first
+        await asyncio.sleep(0.02)
+    assert len(slurm.asked) == 1
