@@ -85,10 +85,23 @@ Text = Annotated[str, Field(max_length=2000), AfterValidator(_plain)]
 Word = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:@+/=&|()\[\]*!-]{0,254}$"), AfterValidator(_plain)
 ]
+# A type of Slurm's gres gpu ("a100", a MIG slice "1g.10gb"), or another gres: "gpu", "shard", "shard:a100".
+GpuType = Annotated[
+    str,
+    BeforeValidator(lambda text: text.removeprefix("gpu:") if isinstance(text, str) else text),
+    Field(pattern=r"^(shard:)?[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"),
+]
 Path = Annotated[str, AfterValidator(absolute_path)]
 Minutes = Annotated[int, BeforeValidator(_read(units.minutes))]
 Mebibytes = Annotated[int, BeforeValidator(_read(units.mebibytes))]
 App = Literal["lab", "code-server"]
+
+# "No bound of our own": the loosest values there are. What Slurm says counts then, as far as it is known.
+MAX_TIME = 366 * 1440  # minutes
+MAX_GPUS = 1024
+MAX_NODES = 100_000
+MAX_CPUS = 100_000
+DEFAULT_TIME = 60  # minutes
 
 
 class _Entry(BaseModel):
@@ -102,19 +115,26 @@ def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _choice(value: object) -> object:
+    return (value,) if isinstance(value, str) else () if value is None else _tuple(value)
+
+
 Names = Annotated[tuple[Name, ...], BeforeValidator(_tuple)]
+# One value that is fixed, or several to choose from, the default first. Where that is "", it means none.
+Choice = Annotated[tuple[Literal[""] | Word, ...], BeforeValidator(_choice)]
 # A group is a name of the directory, which may hold spaces and more.
 Groups = Annotated[tuple[Text, ...], BeforeValidator(_tuple)]
 
 
 class Mount(_Entry):
-    """A folder of the node that sessions of some images see."""
+    """A folder of the node that sessions of some images see. Without groups it is everybody's."""
 
     name: Name
     source: Path
     target: Annotated[str, AfterValidator(_target)]
     read_only: bool = False
     filesystem: Word | None = None
+    groups: Groups = ()
 
 
 class Image(_Entry):
@@ -136,28 +156,48 @@ class Course(_Entry):
 
 
 class Profile(_Entry):
-    """A kind of session: where it runs and within which bounds. Times in minutes, memory in MiB a node."""
+    """A kind of session: where it runs and within which bounds. Times in minutes, memory in MiB a node.
+
+    Attributes
+    ----------
+    cluster
+        Where it runs: a name of ``CarmeSpawner.clusters``, or "local" for the hub's own machine.
+    account, qos, reservation, constraint
+        What may be chosen, the default first; one value is fixed. Without any, an account or a QOS may be one
+        of the person's own in Slurm, a reservation or constraint none.
+    cpus, memory
+        Default on each node; fixed unless ``max_cpus``, ``max_memory`` open a choice.
+    max_running, max_pending
+        How many sessions of this profile one person may have at once, and how many of them may be waiting.
+    max_extended_time
+        Up to which time limit in all its owner may extend a session; None: not at all.
+    """
 
     name: Name
     title: Text
     description: Text = ""
     cluster: Name | None = None
     partition: Word | None = None
-    account: Word | None = None
-    qos: Word | None = None
-    reservation: Word | None = None
-    constraint: Word | None = None
-    gpu_types: Names = ()
-    min_gpus_per_node: int = Field(default=0, ge=0, le=1024)
-    max_gpus_per_node: int = Field(default=0, ge=0, le=1024)
-    default_gpus_per_node: int = Field(default=0, ge=0, le=1024)
-    max_nodes: int = Field(default=1, ge=1, le=100_000)
-    cpus: int | None = Field(default=None, ge=1, le=100_000)
-    cpus_per_gpu: int | None = Field(default=None, ge=1, le=100_000)
+    account: Choice = ()
+    qos: Choice = ()
+    reservation: Choice = ()
+    constraint: Choice = ()
+    gpu_types: Annotated[tuple[GpuType, ...], BeforeValidator(_tuple)] = ()
+    min_gpus_per_node: int = Field(default=0, ge=0, le=MAX_GPUS)
+    max_gpus_per_node: int = Field(default=0, ge=0, le=MAX_GPUS)
+    default_gpus_per_node: int = Field(default=0, ge=0, le=MAX_GPUS)
+    max_nodes: int = Field(default=1, ge=1, le=MAX_NODES)
+    cpus: int | None = Field(default=None, ge=1, le=MAX_CPUS)
+    max_cpus: int | None = Field(default=None, ge=1, le=MAX_CPUS)
+    cpus_per_gpu: int | None = Field(default=None, ge=1, le=MAX_CPUS)
     memory: Mebibytes | None = None
+    max_memory: Mebibytes | None = None
     memory_per_gpu: Mebibytes | None = None
-    max_time: Minutes
+    max_time: Minutes = MAX_TIME
     default_time: Minutes
+    max_extended_time: Minutes | None = None
+    max_running: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_pending: int | None = Field(default=None, ge=1, le=1_000_000)
     images: Names = ()
     groups: Groups = ()
     course: Course | None = None
@@ -165,7 +205,7 @@ class Profile(_Entry):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, data: Any) -> Any:
-        """Write out what follows from other values: one type, GPUs at least and by default, the time."""
+        """Write out what follows from other values: one type, GPUs at least and by default, bounds, time."""
         if not isinstance(data, dict):
             return data
         data = dict(data)
@@ -173,16 +213,19 @@ class Profile(_Entry):
             if "gpu_types" in data:
                 raise ValueError("gpu_type and gpu_types exclude each other")
             data["gpu_types"] = [data.pop("gpu_type")]
+        if data.get("max_nodes") == "partition":
+            data["max_nodes"] = MAX_NODES
+        if data.get("max_gpus_per_node") == "partition":
+            data["max_gpus_per_node"] = MAX_GPUS
         most = data.get("max_gpus_per_node", 0)
         if isinstance(most, int) and most > 0:
             data.setdefault("min_gpus_per_node", 1)
             data.setdefault("default_gpus_per_node", data["min_gpus_per_node"] or 1)
-        if "max_time" in data:
-            data.setdefault("default_time", data["max_time"])
+        data.setdefault("default_time", data.get("max_time", DEFAULT_TIME))
         return data
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent_bounds(self) -> Self:
         least, usual, most = self.min_gpus_per_node, self.default_gpus_per_node, self.max_gpus_per_node
         if not least <= usual <= most:
             raise ValueError(
@@ -192,16 +235,30 @@ class Profile(_Entry):
             raise ValueError("max_gpus_per_node is needed where gpu_type is given")
         if len(set(self.gpu_types)) != len(self.gpu_types):
             raise ValueError("gpu_types names a type twice")
-        if self.cpus is not None and self.cpus_per_gpu is not None:
-            raise ValueError("cpus and cpus_per_gpu exclude each other")
-        if self.memory is not None and self.memory_per_gpu is not None:
-            raise ValueError("memory and memory_per_gpu exclude each other")
-        if not least and (self.cpus_per_gpu is not None or self.memory_per_gpu is not None):
+        if self.default_time > self.max_time:
+            raise ValueError("default_time is more than max_time")
+        if self.max_extended_time is not None and self.max_extended_time < self.default_time:
+            raise ValueError("max_extended_time is less than default_time")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent_resources(self) -> Self:
+        for what in ("account", "qos", "reservation", "constraint"):
+            values = getattr(self, what)
+            if "" in values[1:] or len(set(values)) != len(values):
+                raise ValueError(f'{what} names a value twice, or "" (none) not at first')
+        if self.cpus_per_gpu is not None and (self.cpus is not None or self.max_cpus is not None):
+            raise ValueError("cpus and max_cpus exclude cpus_per_gpu")
+        if self.memory_per_gpu is not None and (self.memory is not None or self.max_memory is not None):
+            raise ValueError("memory and max_memory exclude memory_per_gpu")
+        if (self.cpus or 1) > (self.max_cpus or MAX_CPUS):
+            raise ValueError("cpus is more than max_cpus")
+        if self.max_memory is not None and not (self.memory and self.memory <= self.max_memory):
+            raise ValueError("max_memory needs a default, memory, that is not more")
+        if not self.min_gpus_per_node and (self.cpus_per_gpu is not None or self.memory_per_gpu is not None):
             raise ValueError(
                 "cpus_per_gpu and memory_per_gpu need at least one GPU per node (min_gpus_per_node)"
             )
-        if self.default_time > self.max_time:
-            raise ValueError("default_time is more than max_time")
         return self
 
 
@@ -276,16 +333,17 @@ class Catalog:
     def visible_to(self, groups: Collection[str]) -> Catalog:
         """Return what a member of these groups may use; a profile without any image left is not offered."""
         images = {name: image for name, image in self.images.items() if _open_to(image.groups, groups)}
+        mounts = {name: mount for name, mount in self.mounts.items() if _open_to(mount.groups, groups)}
         profiles = {}
         for name, profile in self.profiles.items():
             left = tuple(image for image in profile.images if image in images)
             if left and _open_to(profile.groups, groups):
                 profiles[name] = profile.model_copy(update={"images": left})
-        return replace(self, images=images, profiles=profiles)
+        return replace(self, images=images, mounts=mounts, profiles=profiles)
 
     def mounts_of(self, image: Image) -> tuple[Mount, ...]:
-        """Return the mounts an image's entry names, in its order."""
-        return tuple(self.mounts[name] for name in image.mounts)
+        """Return the mounts an image's entry names, in its order; those of other groups are left out."""
+        return tuple(self.mounts[name] for name in image.mounts if name in self.mounts)
 
 
 def _open_to(allowed: tuple[str, ...], groups: Collection[str]) -> bool:

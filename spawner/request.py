@@ -20,12 +20,20 @@ FIELDS = {
     "gpus": "GPUs per node",
     "gpu_type": "GPU type",
     "nodes": "Nodes",
+    "cpus": "Cores per node",
+    "memory": "Memory per node",
     "time": "Time limit",
+    "account": "Account",
+    "qos": "QOS",
+    "reservation": "Reservation",
+    "constraint": "Constraint",
 }
 # Fields of the page that are not part of the request: the forgery token that JupyterHub itself has checked.
 _NOT_OURS = frozenset({"_xsrf"})
 _LONGEST = 200
 _SHOWN = 40
+# What a person may write where Slurm, not the site, knows the names: one name, no list and no expression.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,62}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 # Minutes and seconds to Slurm, hours and minutes to most people.
 _AMBIGUOUS = re.compile(r"[0-9]+:[0-9]+", re.ASCII)
@@ -71,6 +79,12 @@ class JobRequest:
         Minutes.
     mounts
         What the container shows besides the home folder.
+    gpu_type
+        What the person chose, of the profile's ``gpu_types``.
+    gres
+        Slurm's name for it, without the number: "gpu", "gpu:a100", "gpu:1g.10gb", "shard"; None without GPUs.
+    account, qos, reservation, constraint
+        Fixed by the profile or chosen; None leaves it to Slurm.
     """
 
     profile: Profile
@@ -82,6 +96,12 @@ class JobRequest:
     time: int
     cpus: int
     memory: int | None
+    gres: str | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    reservation: str | None = None
+    constraint: str | None = None
 
     @classmethod
     def parse(cls, options: object, catalog: Catalog, person: Person) -> JobRequest:
@@ -108,28 +128,54 @@ class JobRequest:
         image = offered.images[name]
         bounds = (profile.min_gpus_per_node, profile.default_gpus_per_node, profile.max_gpus_per_node)
         gpus = _number("gpus", values, bounds, profile)
+        gpu_type = _gpu_type(values, profile, gpus)
         return cls(
             profile=profile,
             image=image,
             mounts=offered.mounts_of(image),
             gpus=gpus,
-            gpu_type=_gpu_type(values, profile, gpus),
+            gpu_type=gpu_type,
             nodes=_number("nodes", values, (1, 1, profile.max_nodes), profile),
             time=_time(values, profile),
-            cpus=profile.cpus_per_gpu * gpus if profile.cpus_per_gpu else profile.cpus or 1,
-            memory=profile.memory_per_gpu * gpus if profile.memory_per_gpu else profile.memory,
+            cpus=_cpus(values, profile, gpus),
+            memory=_memory(values, profile, gpus),
+            gres=gres(gpu_type) if gpus else None,
+            partition=profile.partition,
+            account=_slurm_name("account", values, profile.account, profile),
+            qos=_slurm_name("qos", values, profile.qos, profile),
+            reservation=_slurm_name("reservation", values, profile.reservation or ("",), profile),
+            constraint=_slurm_name("constraint", values, profile.constraint or ("",), profile),
         )
 
     def options(self) -> dict[str, str | int]:
-        """Return options that parse to this request again: what is stored as the person's last choice."""
-        chosen: dict[str, str | int] = {
-            "profile": self.profile.name,
+        """Return options that parse to this request again: what is stored as the person's last choice.
+
+        What the profile fixes is left out, so that the site may change it.
+        """
+        profile = self.profile
+        chosen: dict[str, str | int | None] = {
+            "profile": profile.name,
             "image": self.image.name,
             "gpus": self.gpus,
+            "gpu_type": self.gpu_type,
+            "nodes": self.nodes,
+            "cpus": self.cpus if profile.max_cpus else None,
+            "memory": units.show_mebibytes(self.memory) if profile.max_memory and self.memory else None,
+            "time": self.time,
+            "account": self.account if len(profile.account) != 1 else None,
+            "qos": self.qos if len(profile.qos) != 1 else None,
+            "reservation": self.reservation if len(profile.reservation) > 1 else None,
+            "constraint": self.constraint if len(profile.constraint) > 1 else None,
         }
-        if self.gpu_type is not None:
-            chosen["gpu_type"] = self.gpu_type
-        return {**chosen, "nodes": self.nodes, "time": self.time}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+
+def gres(gpu_type: str | None) -> str:
+    """Return Slurm's name of the gres for a GPU type of the catalogue."""
+    if gpu_type is None:
+        return "gpu"
+    own = gpu_type in {"gpu", "shard"} or gpu_type.startswith("shard:")
+    return gpu_type if own else f"gpu:{gpu_type}"
 
 
 def from_form(form: Mapping[str, Sequence[object]]) -> dict[str, object]:
@@ -229,6 +275,55 @@ def _gpu_type(values: Mapping[str, str | int], profile: Profile, gpus: int) -> s
         return None
     chosen = _choice("gpu_type", values, profile.gpu_types, profile.gpu_types[0])
     return chosen if gpus else None
+
+
+def _cpus(values: Mapping[str, str | int], profile: Profile, gpus: int) -> int:
+    if profile.cpus_per_gpu:
+        fixed = profile.cpus_per_gpu * gpus
+        return _number("cpus", values, (fixed, fixed, fixed), profile)
+    default = profile.cpus or 1
+    most = profile.max_cpus or default
+    return _number("cpus", values, (1 if profile.max_cpus else default, default, most), profile)
+
+
+def _memory(values: Mapping[str, str | int], profile: Profile, gpus: int) -> int | None:
+    default = profile.memory_per_gpu * gpus if profile.memory_per_gpu else profile.memory
+    if "memory" not in values:
+        return default
+    value, least, most = values["memory"], 1 if profile.max_memory else default, profile.max_memory or default
+    if least is None or most is None:
+        sentence = f"{_show(value)} asked, but Slurm's default is all there is in “{profile.title}”."
+        raise RequestError("memory", sentence)
+    allowed = (
+        f"{'at most' if least < most else 'only'} {units.show_mebibytes(most)} allowed in “{profile.title}”"
+    )
+    try:
+        asked = units.mebibytes(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise RequestError("memory", f"{_show(value)} asked, but {error}; {allowed}.") from None
+    if not least <= asked <= most:
+        shown = units.show_mebibytes(asked) if 0 <= asked < 10**9 else _show(asked)
+        raise RequestError("memory", f"{shown} asked, {allowed}.")
+    return asked
+
+
+def _slurm_name(
+    field: str, values: Mapping[str, str | int], allowed: tuple[str, ...], profile: Profile
+) -> str | None:
+    """Take one of the names the profile allows; where it has none, any that is a name: Slurm knows which."""
+    if allowed:
+        shown = [name or "none" for name in allowed]
+        value = values.get(field, allowed[0])
+        if value not in allowed:
+            sentence = f"{_show(value)} asked, but “{profile.title}” has {' or '.join(shown)}."
+            raise RequestError(field, sentence)
+        return str(value) or None
+    value = values.get(field, "")
+    if value == "":
+        return None
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise RequestError(field, f"{_show(value)} asked, but a name as Slurm has it is needed.")
+    return value
 
 
 def _time(values: Mapping[str, str | int], profile: Profile) -> int:

@@ -141,10 +141,9 @@ def render(request: JobRequest, plan: Plan) -> str:
 
 
 def _directives(request: JobRequest, plan: Plan) -> list[str]:
-    profile = request.profile
-    site = ("partition", "account", "qos", "reservation", "constraint")
-    lines = [directive("job-name", f"carme-{profile.name}"), directive("comment", plan.mark)]
-    lines += [directive(name, getattr(profile, name)) for name in site if getattr(profile, name)]
+    where = ("partition", "account", "qos", "reservation", "constraint")
+    lines = [directive("job-name", f"carme-{request.profile.name}"), directive("comment", plan.mark)]
+    lines += [directive(name, getattr(request, name)) for name in where if getattr(request, name)]
     lines += [
         directive("nodes", request.nodes),
         directive("ntasks-per-node", 1),
@@ -155,9 +154,8 @@ def _directives(request: JobRequest, plan: Plan) -> list[str]:
     ]
     if request.memory is not None:
         lines.append(directive("mem", f"{request.memory}M"))
-    if request.gpus:
-        kind = f"gpu:{request.gpu_type}" if request.gpu_type else "gpu"
-        lines.append(directive("gres", f"{kind}:{request.gpus}"))
+    if request.gres:
+        lines.append(directive("gres", f"{request.gres}:{request.gpus}"))
     return [
         *lines,
         # The script opens its own log: a missing folder must not end the job before it can say so.

@@ -48,6 +48,29 @@ def test_groups_decide_what_is_visible(catalog, groups, profiles, images):
     assert (list(seen.profiles), list(seen.images)) == (profiles, images)
 
 
+def test_a_mount_of_another_group_is_not_shown():
+    site = Catalog.load(**changed("mounts", "datasets", groups=["astronomers"]))
+    seen = site.visible_to(["researchers"])
+    assert [mount.name for mount in seen.mounts_of(seen.images["ml"])] == ["slurm", "munge"]
+    seen = site.visible_to(["researchers", "astronomers"])
+    assert [mount.name for mount in seen.mounts_of(seen.images["ml"])] == ["datasets", "slurm", "munge"]
+
+
+def test_one_value_is_fixed_and_several_are_a_choice():
+    site = changed("profiles", 1, account="teaching", qos=["", "night"], constraint=["ssd", "big&fast"])
+    profile = Catalog.load(**site).profiles["ml101"]
+    assert (profile.account, profile.qos) == (("teaching",), ("", "night"))
+    assert (profile.reservation, profile.constraint) == ((), ("ssd", "big&fast"))
+
+
+def test_what_the_site_leaves_to_slurm_has_no_bound_of_its_own():
+    site = changed("profiles", 0, max_gpus_per_node="partition", max_nodes="partition")
+    del site["profiles"][0]["max_time"], site["profiles"][0]["default_time"]
+    profile = Catalog.load(**site).profiles["gpu"]
+    assert (profile.max_gpus_per_node, profile.max_nodes) == (1024, 100_000)
+    assert (profile.default_gpus_per_node, profile.max_time, profile.default_time) == (1, 366 * 1440, 60)
+
+
 def test_a_profile_whose_images_are_all_hidden_is_hidden():
     site = changed("profiles", 1, images=["ml"])
     assert not Catalog.load(**site).visible_to(["ml101"]).profiles
@@ -67,7 +90,20 @@ MISTAKES = [
     (changed("profiles", 1, partition="--uid=0"), "CarmeSpawner.profiles[1].partition: "),
     (changed("profiles", 1, images=["no"]), "CarmeSpawner.profiles[1].images: there is no image named 'no'"),
     (changed("profiles", 1, default_time="3:00:00"), "CarmeSpawner.profiles[1]: default_time is more"),
-    (changed("profiles", 1, cpus_per_gpu=2), "CarmeSpawner.profiles[1]: cpus and cpus_per_gpu"),
+    (changed("profiles", 1, cpus_per_gpu=2), "CarmeSpawner.profiles[1]: cpus and max_cpus exclude"),
+    (changed("profiles", 0, max_cpus=2), "CarmeSpawner.profiles[0]: cpus and max_cpus exclude"),
+    (changed("profiles", 1, memory_per_gpu="1G"), "CarmeSpawner.profiles[1]: memory and max_memory exclude"),
+    (changed("profiles", 1, cpus=4, max_cpus=2), "CarmeSpawner.profiles[1]: cpus is more than max_cpus"),
+    (changed("profiles", 1, max_memory="512M"), "CarmeSpawner.profiles[1]: max_memory needs a default"),
+    (changed("profiles", 1, max_extended_time="5"), "CarmeSpawner.profiles[1]: max_extended_time is less"),
+    (changed("profiles", 1, max_running=0), "CarmeSpawner.profiles[1].max_running: "),
+    (changed("profiles", 1, account=["a", "a"]), "CarmeSpawner.profiles[1]: account names a value twice"),
+    (changed("profiles", 1, qos=["a", ""]), "CarmeSpawner.profiles[1]: qos names a value twice"),
+    (changed("profiles", 1, reservation=["x\n#SBATCH"]), "CarmeSpawner.profiles[1].reservation[0]"),
+    (changed("profiles", 1, reservation=7), "CarmeSpawner.profiles[1].reservation: "),
+    (changed("profiles", 0, gpu_types=["shard:"]), "CarmeSpawner.profiles[0].gpu_types[0]: "),
+    (changed("profiles", 0, gpu_types=["a100:4"]), "CarmeSpawner.profiles[0].gpu_types[0]: "),
+    (changed("profiles", 0, max_gpus_per_node="all"), "CarmeSpawner.profiles[0].max_gpus_per_node: "),
     (
         changed("profiles", 0, min_gpus_per_node=0),
         "CarmeSpawner.profiles[0]: cpus_per_gpu and memory_per_gpu need",

@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from carme_hub.spawner.catalog import Catalog
 from carme_hub.spawner.form import SpawnForm
 from carme_hub.spawner.request import JobRequest, Person, RequestError, from_form, harmless
 
@@ -120,6 +121,91 @@ def test_gpus_where_there_are_none(ask, student):
     with pytest.raises(RequestError, match=r"\(gpu_type\)"):
         ask({"gpu_type": "a100"}, student)
     assert ask({"gpus": 0}, student).gpu_type is None
+
+
+def parse(options, **profile):
+    profiles = [{"name": "p", "title": "P", "max_time": 60, **profile}]
+    return JobRequest.parse(
+        options, Catalog.load({"base": {"title": "B", "path": "/b.sif"}}, {}, profiles), Person("x")
+    )
+
+
+@pytest.mark.parametrize(
+    ("gpu_type", "gres"),
+    [
+        ("a100", "gpu:a100"),
+        ("gpu:a100", "gpu:a100"),
+        ("1g.10gb", "gpu:1g.10gb"),
+        ("gpu", "gpu"),
+        ("shard", "shard"),
+        ("shard:a100", "shard:a100"),
+    ],
+)
+def test_gpu_types_are_called_as_slurm_calls_them(gpu_type, gres):
+    assert parse({}, gpu_type=gpu_type, max_gpus_per_node=1).gres == gres
+
+
+def test_without_types_or_without_gpus():
+    assert parse({}, max_gpus_per_node=1).gres == "gpu"
+    assert parse({"gpus": 0}, gpu_type="a100", min_gpus_per_node=0, max_gpus_per_node=1).gres is None
+
+
+def test_what_is_fixed_cannot_be_changed_and_is_not_remembered():
+    request = parse({}, partition="p", account="a", qos="q", reservation="r", constraint="c&d")
+    assert (request.partition, request.account, request.qos) == ("p", "a", "q")
+    assert (request.reservation, request.constraint) == ("r", "c&d")
+    assert set(request.options()) == {"profile", "image", "gpus", "nodes", "time"}
+    for field in ("account", "qos", "reservation", "constraint"):
+        with pytest.raises(RequestError, match=rf"\({field}\): 'other' asked, but “P” has "):
+            parse({field: "other"}, account="a", qos="q", reservation="r", constraint="c&d")
+
+
+def test_a_choice_has_a_default_and_may_be_none():
+    bounds = {"account": ["a", "b"], "qos": ["", "night"], "constraint": ["ssd", "big"]}
+    request = parse({}, **bounds)
+    assert (request.account, request.qos, request.constraint) == ("a", None, "ssd")
+    request = parse({"account": "b", "qos": "night", "constraint": "big"}, **bounds)
+    assert (request.account, request.qos, request.constraint) == ("b", "night", "big")
+    assert parse(request.options(), **bounds) == request
+    with pytest.raises(RequestError, match=r"\(qos\): 'day' asked, but “P” has none or night"):
+        parse({"qos": "day"}, **bounds)
+
+
+def test_where_the_site_names_none_an_account_is_slurms_matter_but_a_name():
+    request = parse({"account": "my-lab", "qos": "night"})
+    assert (request.account, request.qos, request.reservation) == ("my-lab", "night", None)
+    for hostile in ("a,b", "a b", "a\n#SBATCH --uid=0", "-x", "a=b", 5, "x" * 64):
+        with pytest.raises(RequestError, match=r"\(account\)"):
+            parse({"account": hostile})
+    for field in ("reservation", "constraint"):
+        with pytest.raises(RequestError, match=rf"\({field}\): 'x' asked, but “P” has none"):
+            parse({field: "x"})
+
+
+def test_cores_and_memory_within_bounds():
+    bounds = {"cpus": 2, "max_cpus": 8, "memory": "2G", "max_memory": "16G"}
+    assert (parse({}, **bounds).cpus, parse({}, **bounds).memory) == (2, 2048)
+    request = parse({"cpus": 8, "memory": "1536M"}, **bounds)
+    assert (request.cpus, request.memory) == (8, 1536)
+    assert parse(request.options(), **bounds) == request
+    with pytest.raises(RequestError, match=r"\(cpus\): 9 asked, 1 to 8 allowed"):
+        parse({"cpus": 9}, **bounds)
+    with pytest.raises(RequestError, match=r"\(memory\): 32G asked, at most 16G allowed"):
+        parse({"memory": "32G"}, **bounds)
+    with pytest.raises(RequestError, match=r"\(memory\): '4 GB' asked, but an amount"):
+        parse({"memory": "4 GB"}, **bounds)
+
+
+def test_cores_and_memory_that_follow_from_gpus_are_fixed():
+    bounds = {"max_gpus_per_node": 4, "cpus_per_gpu": 3, "memory_per_gpu": "1G"}
+    assert (parse({"gpus": 2}, **bounds).cpus, parse({"gpus": 2}, **bounds).memory) == (6, 2048)
+    assert parse({"gpus": 2, "cpus": 6, "memory": "2G"}, **bounds).cpus == 6
+    with pytest.raises(RequestError, match=r"\(cpus\): 7 asked, only 6 allowed"):
+        parse({"gpus": 2, "cpus": 7}, **bounds)
+    with pytest.raises(RequestError, match=r"\(memory\): 4G asked, only 2G allowed"):
+        parse({"gpus": 2, "memory": "4G"}, **bounds)
+    with pytest.raises(RequestError, match=r"\(memory\): 5 asked, but Slurm's default"):
+        parse({"memory": 5})
 
 
 def test_a_form_is_unwrapped():
