@@ -104,7 +104,9 @@ MAX_CPUS = 100_000
 DEFAULT_TIME = 60  # minutes
 
 
-class _Entry(BaseModel):
+class Entry(BaseModel):
+    """A part of a site's description: nothing unknown is in it, nothing is converted or changed."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
@@ -126,7 +128,7 @@ Choice = Annotated[tuple[Literal[""] | Word, ...], BeforeValidator(_choice)]
 Groups = Annotated[tuple[Text, ...], BeforeValidator(_tuple)]
 
 
-class Mount(_Entry):
+class Mount(Entry):
     """A folder of the node that sessions of some images see. Without groups it is everybody's."""
 
     name: Name
@@ -137,7 +139,7 @@ class Mount(_Entry):
     groups: Groups = ()
 
 
-class Image(_Entry):
+class Image(Entry):
     """A container image. Without groups everybody may use it."""
 
     name: Name
@@ -148,14 +150,14 @@ class Image(_Entry):
     mounts: Names = ()
 
 
-class Course(_Entry):
+class Course(Entry):
     """What a course profile opens: ``notebook`` is a path below the folder ``material``."""
 
     material: Path
     notebook: Annotated[str, AfterValidator(_relative_path)]
 
 
-class Profile(_Entry):
+class Profile(Entry):
     """A kind of session: where it runs and within which bounds. Times in minutes, memory in MiB a node.
 
     Attributes
@@ -262,7 +264,7 @@ class Profile(_Entry):
         return self
 
 
-_Checked = TypeVar("_Checked", bound=_Entry)
+_Checked = TypeVar("_Checked", bound=Entry)
 
 
 @dataclass(frozen=True)
@@ -361,7 +363,7 @@ def _named(model: type[_Checked], entries: object, where: str, errors: list[str]
         return {}
     found = {}
     for name, entry in entries.items():
-        checked = _check(model, entry, f"{where}[{name!r}]", errors, name=name)
+        checked = check_entry(model, entry, f"{where}[{name!r}]", errors, name=name)
         if checked is not None:
             found[name] = checked
     return found
@@ -371,13 +373,16 @@ def _listed(entries: object, where: str, errors: list[str]) -> list[Profile]:
     if not isinstance(entries, list | tuple):
         errors.append(f"{where}: a list of entries is needed")
         return []
-    checked = [_check(Profile, entry, f"{where}[{index}]", errors) for index, entry in enumerate(entries)]
+    checked = [
+        check_entry(Profile, entry, f"{where}[{index}]", errors) for index, entry in enumerate(entries)
+    ]
     return [profile for profile in checked if profile is not None]
 
 
-def _check(
+def check_entry(
     model: type[_Checked], entry: object, where: str, errors: list[str], **more: object
 ) -> _Checked | None:
+    """Check one entry; of its mistakes, a line for each is added to ``errors``, starting with ``where``."""
     if not isinstance(entry, Mapping):
         errors.append(f"{where}: a dictionary is needed")
         return None

@@ -1,0 +1,176 @@
+"""What a person may have by Slurm's accounting: accounts, QOS, limits for one job. Pure.
+
+What is not known is not decided: without accounting, or where Slurm does not enforce it, Slurm has the last
+word.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from carme_hub.spawner import units
+from carme_hub.spawner.accounting import Membership, Quality
+from carme_hub.spawner.request import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from carme_hub.spawner.accounting import Accounting, Admission, Association
+    from carme_hub.spawner.request import JobRequest
+
+
+def accounts_of(membership: Membership, partition: Admission | None) -> tuple[str, ...]:
+    """Return the accounts a person may use in a partition, the person's default first."""
+    usable = {
+        association.account
+        for association in membership.associations
+        if _in_partition(association, partition)
+        and (partition is None or partition.takes_account(association.account))
+    }
+    return tuple(sorted(usable, key=lambda account: (account != membership.default_account, account)))
+
+
+def qos_of(membership: Membership, partition: Admission | None, accounts: Iterable[str]) -> tuple[str, ...]:
+    """Return the QOS a person may use in a partition with one of these accounts."""
+    wanted = set(accounts)
+    usable = {
+        qos
+        for association in membership.associations
+        if association.account in wanted and _in_partition(association, partition)
+        for qos in association.qos
+        if partition is None or partition.takes_qos(qos)
+    }
+    return tuple(sorted(usable))
+
+
+def _in_partition(association: Association, partition: Admission | None) -> bool:
+    return not association.partition or partition is None or association.partition == partition.name
+
+
+def check(request: JobRequest, accounting: Accounting | None, membership: Membership | None) -> None:
+    """Refuse what Slurm would refuse, or leave waiting for ever, because of who asks.
+
+    Parameters
+    ----------
+    request
+        What is asked for.
+    accounting, membership
+        What Slurm says of the cluster and of the person; None when it is not known.
+
+    Raises
+    ------
+    RequestError
+        With a sentence that names what was asked and what Slurm allows.
+    """
+    if accounting is None or membership is None or "associations" not in accounting.enforced:
+        return
+    partition = accounting.partition(request.partition)
+    if partition is None and request.partition is not None:
+        return
+    account = (request.account or membership.default_account).lower()
+    usable = accounts_of(membership, partition)
+    if account not in usable:
+        raise RequestError("account", _no_account(account, usable, membership, partition))
+    association = next(
+        own for own in membership.associations if own.account == account and _in_partition(own, partition)
+    )
+    qos = _qos(request, association, accounting, partition)
+    if "limits" in accounting.enforced:
+        _check_limits(request, association, accounting, partition, qos)
+
+
+def _no_account(
+    account: str, usable: tuple[str, ...], membership: Membership, partition: Admission | None
+) -> str:
+    where = f" in the partition {partition.name}" if partition else ""
+    own = {association.account for association in membership.associations}
+    have = (
+        f"you can use {' or '.join(usable)}"
+        if usable
+        else f"none of yours ({', '.join(sorted(own))}) may be used"
+    )
+    if not account:
+        return f"Slurm knows no default account of yours; {have}{where}."
+    return f"{account!r} asked, but in Slurm {have}{where}."
+
+
+def _qos(
+    request: JobRequest, association: Association, accounting: Accounting, partition: Admission | None
+) -> Quality | None:
+    """Return the QOS that counts; None when Slurm's choice is not known."""
+    if "qos" not in accounting.enforced:
+        return None
+    usable = qos_of(Membership(association.account, (association,)), partition, [association.account])
+    if request.qos is None:
+        name = association.default_qos or (usable[0] if len(usable) == 1 else "")
+        return accounting.qualities.get(name)
+    if request.qos.lower() not in usable:
+        where = f" with the account {association.account}" + (
+            f" in the partition {partition.name}" if partition else ""
+        )
+        have = f"you can use {' or '.join(usable)}" if usable else "there is none for you"
+        raise RequestError("qos", f"{request.qos!r} asked, but in Slurm {have}{where}.")
+    return accounting.qualities.get(request.qos.lower())
+
+
+def _check_limits(
+    request: JobRequest,
+    association: Association,
+    accounting: Accounting,
+    partition: Admission | None,
+    qos: Quality | None,
+) -> None:
+    """Check what one job may have. Of several limits the first counts that is set, in Slurm's order.
+
+    That is: the partition's QOS, the job's QOS, the association (https://slurm.schedmd.com/resource_limits.html);
+    a job's QOS with the flag OverPartQOS comes before the partition's.
+    """
+    own = accounting.qualities.get(partition.own_qos) if partition else None
+    order = [qos, own] if qos and "overpartqos" in qos.flags else [own, qos]
+    qualities = [quality for quality in order if quality is not None]
+    sources: list[Quality | Association] = [*qualities, association]
+    limit = next((source for source in sources if source.max_time is not None), None)
+    if limit is not None and limit.max_time is not None and request.time > limit.max_time:
+        shown = [units.show_minutes(minutes) for minutes in (request.time, limit.max_time)]
+        raise RequestError(
+            "time", f"{shown[0]} asked, at most {shown[1]} allowed by Slurm for {_called(limit)}."
+        )
+    for name, asked in tres_of(request).items():
+        per_person = [(quality, quality.max_tres_per_person) for quality in qualities]
+        per_job = [(source, source.max_tres) for source in sources]
+        for limits in (per_job, per_person):
+            source, most = next(
+                ((source, all_[name]) for source, all_ in limits if name in all_), (None, asked)
+            )
+            if source is not None and asked > most:
+                field_name, what = _WORDS.get(name.partition(":")[0], ("gpus", name))
+                sentence = (
+                    f"{asked} {what} asked in all, at most {most} allowed by Slurm for {_called(source)}."
+                )
+                raise RequestError(field_name, sentence)
+
+
+_WORDS = {
+    "cpu": ("cpus", "cores"),
+    "mem": ("memory", "MiB"),
+    "node": ("nodes", "nodes"),
+    "gres/gpu": ("gpus", "GPUs"),
+    "gres/shard": ("gpus", "shards"),
+}
+
+
+def _called(source: Quality | Association) -> str:
+    return f"the QOS {source.name}" if isinstance(source, Quality) else f"the account {source.account}"
+
+
+def tres_of(request: JobRequest) -> dict[str, int]:
+    """Return what a request asks for in all, by Slurm's names."""
+    asked = {"node": request.nodes, "cpu": request.cpus * request.nodes}
+    if request.memory is not None:
+        asked["mem"] = request.memory * request.nodes
+    if request.gres is not None:
+        number = request.gpus * request.nodes
+        # A type counts for its own limit and for that of all types.
+        asked[f"gres/{request.gres.partition(':')[0]}"] = number
+        asked[f"gres/{request.gres}"] = number
+    return asked
