@@ -1,6 +1,6 @@
-"""What Slurm says of people's accounts, of QOS and of partitions -> typed values. Parsers only.
+"""What Slurm's accounting says of people and of QOS -> typed values. Parsers only.
 
-They read what sacctmgr (`PERSON`, `QOS`) and ``scontrol show partition|config`` print, from Slurm 22.05 on.
+They read what sacctmgr (`PERSON`, `QOS`) and ``scontrol show config`` print, from Slurm 22.05 on.
 """
 
 from __future__ import annotations
@@ -55,43 +55,12 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Admission:
-    """Whom a partition takes, and for how long. None is everybody, or no limit; times in minutes."""
-
-    name: str
-    default: bool = False
-    accounts: frozenset[str] | None = None
-    denied_accounts: frozenset[str] = frozenset()
-    qos: frozenset[str] | None = None
-    denied_qos: frozenset[str] = frozenset()
-    own_qos: str = ""
-    max_time: int | None = None
-    default_time: int | None = None
-    max_nodes: int | None = None
-
-    def takes_account(self, account: str) -> bool:
-        """Say whether jobs of an account may run here."""
-        return (self.accounts is None or account in self.accounts) and account not in self.denied_accounts
-
-    def takes_qos(self, qos: str) -> bool:
-        """Say whether jobs with a QOS may run here."""
-        return (self.qos is None or qos in self.qos) and qos not in self.denied_qos
-
-
-@dataclass(frozen=True)
 class Accounting:
-    """What a cluster enforces (AccountingStorageEnforce), its partitions and its QOS by name."""
+    """What accounting enforces in a cluster (AccountingStorageEnforce), and its QOS by name."""
 
-    cluster: str
-    enforced: frozenset[str]
-    partitions: Mapping[str, Admission]
-    qualities: Mapping[str, Quality]
-
-    def partition(self, name: str | None) -> Admission | None:
-        """Return a partition, the cluster's default for None; None when it is not known, or several."""
-        if name is not None:
-            return self.partitions.get(name)
-        return next((partition for partition in self.partitions.values() if partition.default), None)
+    cluster: str = ""
+    enforced: frozenset[str] = frozenset()
+    qualities: Mapping[str, Quality] = field(default_factory=dict)
 
 
 # --- What the commands print ---
@@ -121,28 +90,6 @@ def parse_qos(text: str) -> dict[str, Quality]:
         )
         for name, flags, wall, tres, per_person in rows
     }
-
-
-def parse_partitions(text: str) -> dict[str, Admission]:
-    """Read ``scontrol --oneliner show partition``."""
-    partitions = {}
-    for line in text.splitlines():
-        said = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        if "PartitionName" in said:
-            name = said["PartitionName"]
-            partitions[name] = Admission(
-                name=name,
-                default=said.get("Default") == "YES",
-                accounts=_listed(said.get("AllowAccounts", "ALL")),
-                denied_accounts=_listed(said.get("DenyAccounts", "NONE")) or frozenset(),
-                qos=_listed(said.get("AllowQos", "ALL")),
-                denied_qos=_listed(said.get("DenyQos", "NONE")) or frozenset(),
-                own_qos="" if said.get("QoS", "N/A") in _UNLIMITED else said["QoS"].lower(),
-                max_time=_minutes(said.get("MaxTime", "")),
-                default_time=_minutes(said.get("DefaultTime", "")),
-                max_nodes=int(said["MaxNodes"]) if said.get("MaxNodes", "").isdecimal() else None,
-            )
-    return partitions
 
 
 def parse_config(text: str) -> tuple[str, frozenset[str]]:
@@ -178,12 +125,6 @@ def _rows(text: str, columns: int) -> list[list[str]]:
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(name.lower() for name in text.split(",") if name)
-
-
-def _listed(text: str) -> frozenset[str] | None:
-    if text.upper() == "ALL":
-        return None
-    return frozenset() if text.upper() in {"NONE", "(NULL)", ""} else _names(text)
 
 
 def _minutes(text: str) -> int | None:

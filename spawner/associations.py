@@ -15,22 +15,22 @@ from carme_hub.spawner.request import RequestError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from carme_hub.spawner.accounting import Accounting, Admission, Association
+    from carme_hub.spawner.accounting import Accounting, Association
+    from carme_hub.spawner.cluster import Partition
     from carme_hub.spawner.request import JobRequest
 
 
-def accounts_of(membership: Membership, partition: Admission | None) -> tuple[str, ...]:
+def accounts_of(membership: Membership, partition: Partition | None) -> tuple[str, ...]:
     """Return the accounts a person may use in a partition, the person's default first."""
     usable = {
         association.account
         for association in membership.associations
-        if _in_partition(association, partition)
-        and (partition is None or partition.takes_account(association.account))
+        if _in_partition(association, partition) and (_takes_account(partition, association.account))
     }
     return tuple(sorted(usable, key=lambda account: (account != membership.default_account, account)))
 
 
-def qos_of(membership: Membership, partition: Admission | None, accounts: Iterable[str]) -> tuple[str, ...]:
+def qos_of(membership: Membership, partition: Partition | None, accounts: Iterable[str]) -> tuple[str, ...]:
     """Return the QOS a person may use in a partition with one of these accounts."""
     wanted = set(accounts)
     usable = {
@@ -38,24 +38,37 @@ def qos_of(membership: Membership, partition: Admission | None, accounts: Iterab
         for association in membership.associations
         if association.account in wanted and _in_partition(association, partition)
         for qos in association.qos
-        if partition is None or partition.takes_qos(qos)
+        if _takes_qos(partition, qos)
     }
     return tuple(sorted(usable))
 
 
-def _in_partition(association: Association, partition: Admission | None) -> bool:
+def _takes_account(partition: Partition | None, account: str) -> bool:
+    return partition is None or partition.rules is None or partition.rules.account(account)
+
+
+def _takes_qos(partition: Partition | None, qos: str) -> bool:
+    return partition is None or partition.rules is None or partition.rules.qos(qos)
+
+
+def _in_partition(association: Association, partition: Partition | None) -> bool:
     return not association.partition or partition is None or association.partition == partition.name
 
 
-def check(request: JobRequest, accounting: Accounting | None, membership: Membership | None) -> None:
+def check(
+    request: JobRequest,
+    partition: Partition | None,
+    accounting: Accounting | None,
+    membership: Membership | None,
+) -> None:
     """Refuse what Slurm would refuse, or leave waiting for ever, because of who asks.
 
     Parameters
     ----------
     request
         What is asked for.
-    accounting, membership
-        What Slurm says of the cluster and of the person; None when it is not known.
+    partition, accounting, membership
+        What Slurm says of the partition, the cluster and the person; None when it is not known.
 
     Raises
     ------
@@ -63,9 +76,6 @@ def check(request: JobRequest, accounting: Accounting | None, membership: Member
         With a sentence that names what was asked and what Slurm allows.
     """
     if accounting is None or membership is None or "associations" not in accounting.enforced:
-        return
-    partition = accounting.partition(request.partition)
-    if partition is None and request.partition is not None:
         return
     account = (request.account or membership.default_account).lower()
     usable = accounts_of(membership, partition)
@@ -80,7 +90,7 @@ def check(request: JobRequest, accounting: Accounting | None, membership: Member
 
 
 def _no_account(
-    account: str, usable: tuple[str, ...], membership: Membership, partition: Admission | None
+    account: str, usable: tuple[str, ...], membership: Membership, partition: Partition | None
 ) -> str:
     where = f" in the partition {partition.name}" if partition else ""
     own = {association.account for association in membership.associations}
@@ -95,7 +105,7 @@ def _no_account(
 
 
 def _qos(
-    request: JobRequest, association: Association, accounting: Accounting, partition: Admission | None
+    request: JobRequest, association: Association, accounting: Accounting, partition: Partition | None
 ) -> Quality | None:
     """Return the QOS that counts; None when Slurm's choice is not known."""
     if "qos" not in accounting.enforced:
@@ -117,7 +127,7 @@ def _check_limits(
     request: JobRequest,
     association: Association,
     accounting: Accounting,
-    partition: Admission | None,
+    partition: Partition | None,
     qos: Quality | None,
 ) -> None:
     """Check what one job may have. Of several limits the first counts that is set, in Slurm's order.
@@ -125,7 +135,7 @@ def _check_limits(
     That is: the partition's QOS, the job's QOS, the association (https://slurm.schedmd.com/resource_limits.html);
     a job's QOS with the flag OverPartQOS comes before the partition's.
     """
-    own = accounting.qualities.get(partition.own_qos) if partition else None
+    own = accounting.qualities.get(partition.rules.own_qos) if partition and partition.rules else None
     order = [qos, own] if qos and "overpartqos" in qos.flags else [own, qos]
     qualities = [quality for quality in order if quality is not None]
     sources: list[Quality | Association] = [*qualities, association]

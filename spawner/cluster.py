@@ -104,13 +104,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Rules:
-    """Who may use a partition; None is everybody."""
+    """Who may use a partition; None is everybody. ``own_qos`` is the partition's QOS, with its limits."""
 
     allow_accounts: frozenset[str] | None = None
     deny_accounts: frozenset[str] = frozenset()
     allow_qos: frozenset[str] | None = None
     deny_qos: frozenset[str] = frozenset()
     allow_groups: frozenset[str] | None = None
+    own_qos: str = ""
 
     def account(self, name: str) -> bool:
         """Say whether jobs of an account may be in the partition."""
@@ -278,6 +279,7 @@ def parse_partitions(text: str) -> dict[str, Rules]:
                 allow_qos=_names(values.get("AllowQos", "ALL")),
                 deny_qos=_names(values.get("DenyQos", "")) or frozenset(),
                 allow_groups=_names(values.get("AllowGroups", "ALL"), lower=False),
+                own_qos="" if values.get("QoS", "N/A") in _UNSET else values["QoS"].lower(),
             )
     return found
 

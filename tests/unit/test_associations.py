@@ -1,9 +1,10 @@
 import pytest
 
 from carme_hub.spawner import accounting
-from carme_hub.spawner.accounting import Accounting, Admission, Association, Membership, Quality
+from carme_hub.spawner.accounting import Accounting, Association, Membership, Quality
 from carme_hub.spawner.associations import accounts_of, check, qos_of, tres_of
 from carme_hub.spawner.catalog import Catalog
+from carme_hub.spawner.cluster import Partition, Rules
 from carme_hub.spawner.request import JobRequest, Person, RequestError
 
 # Printed by Slurm 22.05.8 on the demo site.
@@ -16,13 +17,6 @@ QOS = """\
 normal|||||
 short|DenyOnLimit|02:00:00||gres/gpu=2
 """
-PARTITIONS = """\
-PartitionName=gpu AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL AllocNodes=ALL Default=NO QoS=N/A \
-DefaultTime=01:00:00 DisableRootJobs=NO MaxNodes=UNLIMITED MaxTime=1-00:00:00 MinNodes=0 State=UP
-PartitionName=cpu AllowGroups=ALL DenyAccounts=thesis DenyQos=Short Default=YES QoS=part DefaultTime=NONE \
-MaxNodes=2 MaxTime=UNLIMITED JobDefaults=(null) State=UP
-PartitionName=teaching AllowAccounts=teaching,other AllowQos=normal Default=NO QoS=N/A MaxTime=04:00:00
-"""
 CONFIG = """\
 Configuration data as of 2026-11-22T14:20:00
 AccountingStorageEnforce = associations,limits,qos
@@ -31,12 +25,22 @@ ClusterName             = carme
 """
 
 
+PARTITIONS = {
+    "gpu": Partition("gpu", "up", rules=Rules()),
+    "cpu": Partition(
+        "cpu",
+        "up",
+        rules=Rules(deny_accounts=frozenset({"thesis"}), deny_qos=frozenset({"short"}), own_qos="part"),
+    ),
+    "teaching": Partition("teaching", "up", rules=Rules(allow_accounts=frozenset({"teaching"}))),
+    "unknown": Partition("unknown", "up"),
+}
+
+
 @pytest.fixture
 def cluster():
     name, enforced = accounting.parse_config(CONFIG)
-    return Accounting(
-        name, enforced, accounting.parse_partitions(PARTITIONS), accounting.parse_qos(QOS + "part|||cpu=4|\n")
-    )
+    return Accounting(name, enforced, accounting.parse_qos(QOS + "part|||cpu=4|\n"))
 
 
 @pytest.fixture
@@ -65,19 +69,6 @@ def test_a_cluster_as_slurm_prints_it(cluster):
     assert cluster.qualities["short"] == Quality(
         "short", frozenset({"denyonlimit"}), 120, {}, {"gres/gpu": 2}
     )
-    gpu, cpu, teaching = cluster.partitions.values()
-    assert gpu == Admission("gpu", max_time=1440, default_time=60)
-    assert (cpu.default, cpu.own_qos, cpu.max_time, cpu.default_time, cpu.max_nodes) == (
-        True,
-        "part",
-        None,
-        None,
-        2,
-    )
-    assert (cpu.denied_accounts, cpu.denied_qos, cpu.accounts) == ({"thesis"}, {"short"}, None)
-    assert (teaching.accounts, teaching.qos) == ({"teaching", "other"}, {"normal"})
-    assert cluster.partition(None) is cpu
-    assert cluster.partition("nope") is None
 
 
 @pytest.mark.parametrize(
@@ -99,8 +90,9 @@ def test_nothing_is_enforced_where_nothing_is_said():
     assert accounting.parse_config("slurm_load_ctl_conf error") == ("", frozenset())
 
 
-def test_accounts_and_qos_of_a_partition(cluster, rosa):
-    gpu, cpu, teaching = cluster.partitions.values()
+def test_accounts_and_qos_of_a_partition(rosa):
+    gpu, cpu, teaching, unknown = PARTITIONS.values()
+    assert accounts_of(rosa, unknown) == accounts_of(rosa, None) == ("research", "thesis")
     assert accounts_of(rosa, gpu) == ("research", "thesis")
     assert accounts_of(rosa, cpu) == ("research",)
     assert accounts_of(rosa, teaching) == ()
@@ -164,18 +156,18 @@ CASES = [
     (GPU, {"gpus": 1, "nodes": 3}, r"\(gpus\): 3 GPUs asked in all, at most 2"),
     (GPU | {"cpus": 5}, {"nodes": 2}, r"\(cpus\): 10 cores asked in all, at most 8"),
     (GPU | {"memory": "9G"}, {"nodes": 2}, r"\(memory\): 18432 MiB asked in all, at most 16384"),
-    # Without a known partition, or with several, Slurm decides.
-    ({"partition": "gpu,cpu"}, {"account": "nope"}, None),
+    ({"partition": "gpu,cpu"}, {"account": "thesis"}, None),
+    ({"partition": "gpu,cpu"}, {"account": "nope"}, r"\(account\): 'nope' asked, .* research or thesis\."),
 ]
 
 
 @pytest.mark.parametrize(("profile", "options", "words"), CASES)
 def test_what_slurm_would_refuse_is_refused_with_a_sentence(cluster, rosa, profile, options, words):
     if words is None:
-        check(ask(options, **profile), cluster, rosa)
+        check(ask(options, **profile), PARTITIONS.get(profile["partition"]), cluster, rosa)
     else:
         with pytest.raises(RequestError, match=words):
-            check(ask(options, **profile), cluster, rosa)
+            check(ask(options, **profile), PARTITIONS.get(profile["partition"]), cluster, rosa)
 
 
 def test_a_partitions_own_qos_comes_first_and_is_not_a_choice(cluster, rosa):
@@ -183,31 +175,31 @@ def test_a_partitions_own_qos_comes_first_and_is_not_a_choice(cluster, rosa):
     with pytest.raises(
         RequestError, match="6 cores asked in all, at most 4 allowed by Slurm for the QOS part"
     ):
-        check(request, cluster, rosa)
+        check(request, PARTITIONS["cpu"], cluster, rosa)
 
 
 def test_a_qos_limits_what_one_person_has():
     cluster = Accounting(
         "c",
         frozenset({"associations", "limits", "qos"}),
-        {"gpu": Admission("gpu")},
         {"short": Quality("short", max_tres_per_person={"gres/gpu": 2})},
     )
     person = Membership("a", (Association("a", qos=("short",)),))
-    check(ask({"gpus": 2}, partition="gpu"), cluster, person)
+    check(ask({"gpus": 2}, partition="gpu"), PARTITIONS["gpu"], cluster, person)
     with pytest.raises(
         RequestError, match="3 GPUs asked in all, at most 2 allowed by Slurm for the QOS short"
     ):
-        check(ask({"gpus": 3}, partition="gpu"), cluster, person)
+        check(ask({"gpus": 3}, partition="gpu"), PARTITIONS["gpu"], cluster, person)
 
 
 def test_what_is_not_known_or_not_enforced_is_not_decided(cluster, rosa):
     request = ask({"account": "nope", "qos": "nope"}, partition="gpu")
-    check(request, None, rosa)
-    check(request, cluster, None)
-    check(request, Accounting("carme", frozenset({"none"}), cluster.partitions, cluster.qualities), rosa)
-    unlimited = Accounting("carme", frozenset({"associations"}), cluster.partitions, cluster.qualities)
-    check(ask({"gpus": 8, "nodes": 4, "time": "7-0", "qos": "nope"}, partition="gpu"), unlimited, rosa)
+    gpu = PARTITIONS["gpu"]
+    check(request, gpu, None, rosa)
+    check(request, gpu, cluster, None)
+    check(request, gpu, Accounting("carme", frozenset({"none"}), cluster.qualities), rosa)
+    unlimited = Accounting("carme", frozenset({"associations"}), cluster.qualities)
+    check(ask({"gpus": 8, "nodes": 4, "time": "7-0", "qos": "nope"}, partition="gpu"), gpu, unlimited, rosa)
 
 
 def test_a_request_in_slurms_words():
