@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carme_hub.spawner import answers
+from carme_hub.spawner.cluster import Cluster, Node
 from carme_hub.spawner.slurm import ENVIRONMENT, Slurm, SlurmUnavailable, SubmitRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from carme_hub.spawner.slurm import Account
 
@@ -131,7 +132,7 @@ class LocalMachine:
                     f"Session {job_id} of {account.name} cannot be ended by this hub."
                 ) from None
 
-    async def queue(self, job_ids: Sequence[int]) -> answers.Picture:
+    async def queue(self, job_ids: Collection[int]) -> answers.Picture:
         """Look which of the sessions live; those that do not are not in the answer."""
         taken_at, node = time.monotonic(), socket.gethostname()
         alive = [number for number in job_ids if number_of(pid_of(number)) == number]
@@ -139,6 +140,13 @@ class LocalMachine:
             taken_at,
             {number: answers.QueueEntry(number, "RUNNING", "", node, *times_of(number)) for number in alive},
         )
+
+    async def cluster(self) -> Cluster:
+        """Return a cluster of one node, whose cores nobody allocates."""
+        name, cpus = socket.gethostname(), os.cpu_count() or 1
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+        node = Node(name, "idle", cpus=cpus, cpus_idle=cpus, memory=memory)
+        return Cluster(time.monotonic(), {name: node}, {})
 
     async def ending(self, job_id: int) -> answers.Ending | None:
         """Say how a session ended; None for one that an earlier hub started."""
