@@ -6,7 +6,7 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from carme_hub.spawner import script, units
+from carme_hub.spawner import course, node, script, units
 from carme_hub.spawner.answers import UNKNOWN
 from carme_hub.spawner.reporter import EXIT_NOT_REPORTED
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LINES = 15
 _FATAL = re.compile(r"^FATAL:\s*(.+)$", re.MULTILINE)
+_MOUNT = re.compile(r"^carme: (the mount .+)$", re.MULTILINE)
 # What a terminal would act on; the log is shown as plain text.
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 _OPENING = "The session ended before its server was up: "
@@ -49,7 +50,7 @@ def sentence(ending: Ending | None, request: JobRequest, home: str, log: str = "
     }
     if ending.state in by_state:
         return _OPENING + by_state[ending.state]
-    return _OPENING + (_by_exit_code(ending, request, home) or _by_log(log) or _plain(ending))
+    return _OPENING + (_by_exit_code(ending, request, home, log) or _by_log(log) or _plain(ending))
 
 
 def _out_of_memory(request: JobRequest) -> str:
@@ -57,18 +58,30 @@ def _out_of_memory(request: JobRequest) -> str:
     return f"it used more memory than its limit{limit}. Ask for more, or load less at the start."
 
 
-def _by_exit_code(ending: Ending, request: JobRequest, home: str) -> str | None:
+def _by_exit_code(ending: Ending, request: JobRequest, home: str, log: str) -> str | None:
     material = request.profile.course.material if request.profile.course else ""
     sentences = {
         script.EXIT_LOG: f"it could not write to your home folder {home}: it is full, missing or not yours.",
-        script.EXIT_MATERIAL: f"the course material {material} cannot be read. Please tell your instructor.",
-        script.EXIT_COPY: f"the course material could not be copied to {home}/courses; is there room left?",
-        script.EXIT_SCRATCH: "its node has no room for temporary files. Please tell the administrators.",
-        script.EXIT_IMAGE: f"the image {request.image.path} cannot be read. Please tell the administrators.",
-        script.EXIT_APPTAINER: "its node has no Apptainer. Please tell the administrators.",
+        course.EXIT_MATERIAL: f"the course material {material} cannot be read. Please tell your instructor.",
+        course.EXIT_COPY: f"the course material could not be copied to {home}/courses; is there room left?",
+        script.EXIT_HOME_FULL: f"your home folder {home} is full; remove files there.",
+        node.EXIT_MOUNT: _missing_mount(request, log),
+        node.EXIT_SCRATCH: "its node has no room for temporary files. Please tell the administrators.",
+        node.EXIT_IMAGE: f"the image {request.image.path} cannot be read. Please tell the administrators.",
+        node.EXIT_APPTAINER: "its node has no Apptainer. Please tell the administrators.",
         EXIT_NOT_REPORTED: "its server could not be started or could not reach the hub.",
     }
     return None if ending.signal else sentences.get(ending.exit_code)
+
+
+def _missing_mount(request: JobRequest, log: str) -> str:
+    """Say what the node said of a mount; without the log, which mounts it can have been."""
+    found = _MOUNT.findall(log)
+    named = ", ".join(
+        f"{mount.name} ({mount.source} on {mount.filesystem})" for mount in request.mounts if mount.filesystem
+    )
+    said = found[-1].strip()[:500] if found else f"a mount is missing on its node, one of {named}"
+    return f"{said}. Please tell the administrators."
 
 
 def _by_log(log: str) -> str | None:

@@ -9,21 +9,19 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carme_hub.spawner import container
+from carme_hub.spawner import container, course, node
 from carme_hub.spawner.catalog import absolute_path
 
 if TYPE_CHECKING:
     from carme_hub.spawner.request import JobRequest
 
-# How the script ends when it cannot start the server; `failure` says it in sentences.
+# How the script ends when it cannot start the server, beside the codes of `node` and `course`; `failure` says
+# it in sentences.
 EXIT_LOG = 91
-EXIT_MATERIAL = 92
-EXIT_COPY = 93
-EXIT_SCRATCH = 94
-EXIT_IMAGE = 95
-EXIT_APPTAINER = 97
+EXIT_HOME_FULL = 99
 
 LOG_FOLDER = ".carme"
 # Variables reach the container under this prefix (Apptainer takes it off again).
@@ -33,6 +31,9 @@ _END = "CARME_REPORTER_ENDS_HERE"
 _PRINTABLE = re.compile(r"[ -~]+")
 _SAFE = re.compile(r"[A-Za-z0-9_.,:@%+=/&|()\[\]*!~-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+_SRUN = Path(__file__).with_name("srun.py").read_text(encoding="utf-8")
 
 
 class ScriptError(ValueError):
@@ -55,6 +56,8 @@ class Plan:
         Name or path of Apptainer's command on the compute nodes.
     reporter
         Source text of `carme_hub.spawner.reporter`.
+    srun
+        Source text of `carme_hub.spawner.srun`.
     """
 
     home: str
@@ -62,16 +65,12 @@ class Plan:
     command: tuple[str, ...]
     reporter: str = field(repr=False)
     apptainer: str = "apptainer"
+    srun: str = field(default=_SRUN, repr=False)
 
 
 def log_path(home: str, job_id: int | str) -> str:
     """Return where a session writes what happens."""
     return f"{home}/{LOG_FOLDER}/session-{job_id}.log"
-
-
-def course_folder(home: str, profile: str) -> str:
-    """Return where a course profile's material is copied to."""
-    return f"{home}/courses/{profile}"
 
 
 def directive(option: str, value: str | int | None = None) -> str:
@@ -123,17 +122,14 @@ def render(request: JobRequest, plan: Plan) -> str:
             "#!/bin/bash",
             *_directives(request, plan),
             "",
-            _PREPARE.format(
+            _OPEN_LOG.format(
                 log_folder=shlex.quote(f"{plan.home}/{LOG_FOLDER}"),
                 log=shlex.quote(f"{plan.home}/{LOG_FOLDER}/session-"),
-                apptainer=shlex.quote(plan.apptainer),
-                image=shlex.quote(request.image.path),
                 exit_log=EXIT_LOG,
-                exit_image=EXIT_IMAGE,
-                exit_apptainer=EXIT_APPTAINER,
-                exit_scratch=EXIT_SCRATCH,
             ),
-            *_course(request, plan),
+            node.functions(request, plan.home, plan.apptainer, plan.srun),
+            _CHECK_ALL if request.nodes > 1 else _CHECK,
+            course.copying(request, plan.home),
             _ENVIRONMENT,
             _run(request, plan),
         ]
@@ -170,15 +166,6 @@ def _directives(request: JobRequest, plan: Plan) -> list[str]:
     ]
 
 
-def _course(request: JobRequest, plan: Plan) -> list[str]:
-    course = request.profile.course
-    if course is None:
-        return []
-    target = course_folder(plan.home, request.profile.name)
-    call = f"copy_course {shlex.quote(course.material)} {shlex.quote(target)}\n"
-    return [_COPY.format(exit_material=EXIT_MATERIAL, exit_copy=EXIT_COPY), call]
-
-
 def _run(request: JobRequest, plan: Plan) -> str:
     words = [
         *container.command(request, plan.home, plan.apptainer),
@@ -189,81 +176,87 @@ def _run(request: JobRequest, plan: Plan) -> str:
         *plan.command,
     ]
     source = plan.reporter if plan.reporter.endswith("\n") else f"{plan.reporter}\n"
-    return _RUN.format(command=" ".join(shlex.quote(word) for word in words), end=_END, reporter=source)
+    return _RUN.format(
+        command=" ".join(shlex.quote(word) for word in words),
+        end=_END,
+        reporter=source,
+        exit_home_full=EXIT_HOME_FULL,
+    )
 
 
-_PREPARE = """\
+# The first line is also a test: on a full disk a file can be made, but nothing can be written to it.
+_OPEN_LOG = """\
 set -euo pipefail
-
-fail() {{
-  printf 'carme: %s\\n' "$2"
-  exit "$1"
-}}
 
 mask=$(umask)
 umask 077
 log={log}$SLURM_JOB_ID.log
-{{ mkdir -p -- {log_folder} && : >>"$log"; }} 2>/dev/null || exit {exit_log}
+{{ mkdir -p -- {log_folder} && printf 'carme: job %s on %s\\n' "$SLURM_JOB_ID" \\
+  "${{SLURM_JOB_NODELIST:-$(hostname)}}" >>"$log"; }} 2>/dev/null || exit {exit_log}
 exec >>"$log" 2>&1
 umask "$mask"
-
-command -v -- {apptainer} >/dev/null || fail {exit_apptainer} "there is no "{apptainer}" on $(hostname)"
-image={image}
-[[ -r $image ]] || fail {exit_image} "the image $image cannot be read on $(hostname)"
-scratch=$(mktemp -d -- "${{TMPDIR:-/tmp}}/carme-$SLURM_JOB_ID.XXXXXXXXXX") \\
-  || fail {exit_scratch} "no private folder can be made on $(hostname)"
-trap 'rm -rf -- "$scratch"' EXIT
 """
 
-# Only what is missing is copied. Each file appears at once and whole: it is copied beside its place first,
-# and a hard link never replaces anything. cp's own ways not to overwrite differ between its versions.
-_COPY = """\
-copy_course() {{
-  local source=$1 target=$2 path from to part
-  [[ -d $source && -r $source && -x $source ]] \\
-    || fail {exit_material} "the course material $source cannot be read on $(hostname)"
-  mkdir -p -- "$target" || fail {exit_copy} "the folder $target cannot be made"
-  while IFS= read -r -d '' path; do
-    from=$source/$path
-    to=$target/$path
-    if [[ -d $from && ! -L $from ]]; then
-      [[ -d $to ]] || mkdir -p -- "$to" || fail {exit_copy} "the folder $to cannot be made"
-    elif [[ ! -e $to && ! -L $to ]]; then
-      part=${{to%/*}}/.carme-$SLURM_JOB_ID.part
-      cp -P -- "$from" "$part" || {{ rm -f -- "$part"; fail {exit_copy} "$to cannot be written"; }}
-      [[ -L $part ]] || chmod u+w -- "$part"
-      ln -T -- "$part" "$to" 2>/dev/null || mv -n -T -- "$part" "$to"
-      rm -f -- "$part"
-    fi
-  done < <(find "$source" -mindepth 1 \\( -type d -o -type f -o -type l \\) -printf '%P\\0')
-  wait "$!" || fail {exit_material} "a part of the course material $source cannot be read on $(hostname)"
-}}
+_CHECK = """\
+check_node
+open_scratch
+"""
+
+# On all nodes at once; --export keeps what the session needs, its token among it, out of this step.
+_CHECK_ALL = """\
+srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --export=PATH --input=none \\
+  --kill-on-bad-exit=1 --job-name=carme-check /bin/bash -c 'set -euo pipefail
+    node=${SLURMD_NODENAME:-$(hostname)}
+    '"$(declare -f fail check_mount check_node)"'
+    check_node' || exit "$?"
+open_scratch
 """
 
 # The container starts with an empty environment. It gets what Slurm says about the allocation, without what
 # describes this one task, so that a plain "srun" inside the session reaches all its nodes and cores:
 # SLURM_OVERLAP lets several run at once beside the server, SRUN_CPUS_PER_TASK is what srun reads since 22.05.
+#
+# MASTER_ADDR and MASTER_PORT are where the parts of a distributed program meet: the first node, by its name
+# if that is more than a loopback address there, and a port that follows from the job's number (so that two
+# jobs of a node differ), that nothing listens on now, and that the kernel gives to nobody by itself (its own
+# range begins at 32768).
 _ENVIRONMENT = f"""\
 unset "${{!SLURM_CPU_BIND@}}" SLURM_PROCID SLURM_LOCALID SLURM_NODEID SLURM_GTIDS SLURM_TASK_PID
 export SLURM_OVERLAP=1 SRUN_CPUS_PER_TASK="${{SLURM_CPUS_PER_TASK:-1}}"
-for name in "${{!SLURM_@}}" SRUN_CPUS_PER_TASK \\
+
+read -r address _ < <(timeout 5 getent ahosts "$node") || address=
+case ${{address:-127.}} in
+  127.* | ::1) read -r MASTER_ADDR _ < <(hostname -I) || MASTER_ADDR=$node ;;
+  *) MASTER_ADDR=$node ;;
+esac
+taken=" "
+while read -r _ address _ state _; do
+  [[ $state != 0A ]] || taken+="$((16#${{address##*:}})) "
+done < <(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+MASTER_PORT=$((12000 + SLURM_JOB_ID % 20000))
+while [[ $taken == *" $MASTER_PORT "* ]]; do
+  MASTER_PORT=$((MASTER_PORT + 1))
+done
+export MASTER_ADDR MASTER_PORT
+
+for name in "${{!SLURM_@}}" SRUN_CPUS_PER_TASK MASTER_ADDR MASTER_PORT \\
   CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES ZE_AFFINITY_MASK GPU_DEVICE_ORDINAL; do
-  if [[ -v $name ]]; then
+  if [[ -v $name && ! -v {PREFIX}$name ]]; then
     export "{PREFIX}$name=${{!name}}"
   fi
 done
-export APPTAINER_WORKDIR="$scratch"
 zone=$(readlink -f /etc/localtime || true)
 if [[ $zone == */zoneinfo/* && ! -v {PREFIX}TZ ]]; then
   export {PREFIX}TZ="${{zone##*/zoneinfo/}}"
 fi
 """
 
-# bash waits for the container with "wait", because a signal ends that at once and can be passed on.
+# bash waits for the container with "wait", because a signal ends that at once and can be passed on. A server
+# that fails while nothing can be written to the home has most likely failed because of that.
 _RUN = """\
 child=
 trap '[[ -z $child ]] || kill -TERM "$child" 2>/dev/null || true' TERM
-{command} <<'{end}' &
+{command} <<'{end}' 9<&- &
 {reporter}{end}
 child=$!
 status=0
@@ -272,5 +265,9 @@ while kill -0 "$child" 2>/dev/null; do
   status=0
   wait "$child" || status=$?
 done
+if ((status)) && ! head -c 65536 /dev/zero 2>/dev/null >"$log.probe"; then
+  status={exit_home_full}
+fi
+rm -f -- "$log.probe"
 exit "$status"
 """

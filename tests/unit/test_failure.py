@@ -1,6 +1,6 @@
 import pytest
 
-from carme_hub.spawner import failure, progress, script
+from carme_hub.spawner import course, failure, node, progress, script
 from carme_hub.spawner.answers import Ending, Phase
 from carme_hub.spawner.reporter import EXIT_NOT_REPORTED
 from carme_hub.spawner.watcher import View
@@ -17,9 +17,9 @@ FATAL = 'INFO: x\nFATAL:   While checking image: could not open image "/srv/imag
         (Ending("CANCELLED"), "", "was cancelled"),
         (Ending("PREEMPTED"), "", "higher priority"),
         (Ending("FAILED", "NonZeroExitCode", script.EXIT_LOG), "", "home folder /home/rosa"),
-        (Ending("FAILED", "", script.EXIT_IMAGE), FATAL, "the image /srv/images/base.sif cannot be read"),
-        (Ending("FAILED", "", script.EXIT_SCRATCH), "", "no room"),
-        (Ending("FAILED", "", script.EXIT_APPTAINER), "", "no Apptainer"),
+        (Ending("FAILED", "", node.EXIT_IMAGE), FATAL, "the image /srv/images/base.sif cannot be read"),
+        (Ending("FAILED", "", node.EXIT_SCRATCH), "", "no room"),
+        (Ending("FAILED", "", node.EXIT_APPTAINER), "", "no Apptainer"),
         (Ending("FAILED", "", EXIT_NOT_REPORTED), "", "could not reach the hub"),
         (Ending("FAILED", "NonZeroExitCode", 255), FATAL, "could not open image"),
         (Ending("FAILED", "NonZeroExitCode", 1), "Traceback", "exit code 1."),
@@ -34,7 +34,7 @@ def test_every_end_has_its_sentence(ask, ending, log, words):
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(script.EXIT_MATERIAL, "/srv/courses/ml101"), (script.EXIT_COPY, "/mia/courses")]
+    ("code", "words"), [(course.EXIT_MATERIAL, "/srv/courses/ml101"), (course.EXIT_COPY, "/mia/courses")]
 )
 def test_course_material(ask, student, code, words):
     assert words in failure.sentence(Ending("FAILED", "", code), ask({}, student), "/home/mia")

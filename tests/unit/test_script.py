@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from carme_hub.spawner import container, script
+from carme_hub.spawner import container, course, node, script
 from carme_hub.spawner.catalog import Catalog
 from carme_hub.spawner.request import JobRequest, Person
 
@@ -181,7 +181,7 @@ def test_the_container_gets_words_variables_and_the_reporter(run):
         CUDA_VISIBLE_DEVICES="0,1",
         CODE="7",
     )
-    assert (code, log) == (7, "hello from the session\n")
+    assert (code, log) == (7, "carme: job 77 on node[1-2]\nhello from the session\n")
     words = (run.out / "words").read_text().splitlines()
     assert words[-7:] == [str(run.image), "python3", "-I", "-S", "-", "server", "it's"]
     assert "secret" not in " ".join(words)
@@ -193,6 +193,8 @@ def test_the_container_gets_words_variables_and_the_reporter(run):
         if name.startswith("APPTAINERENV_")
     }
     inside.pop("TZ", None)  # the node's, where it says one
+    assert inside.pop("MASTER_ADDR")
+    assert inside.pop("MASTER_PORT") == "12077"
     assert inside == {
         "JUPYTERHUB_API_TOKEN": "secret",
         "SLURM_CPUS_PER_TASK": "3",
@@ -201,6 +203,7 @@ def test_the_container_gets_words_variables_and_the_reporter(run):
         "SLURM_JOB_ID": "77",
         "SLURM_JOB_NODELIST": "node[1-2]",
         "CUDA_VISIBLE_DEVICES": "0,1",
+        "PREPEND_PATH": "/.carme/bin",
     }
 
 
@@ -220,13 +223,13 @@ def test_a_home_that_cannot_be_written_has_its_own_exit_code(run):
 def test_an_image_that_is_missing_has_its_own_exit_code(run):
     run.image.unlink()
     code, log = run()
-    assert code == script.EXIT_IMAGE
+    assert code == node.EXIT_IMAGE
     assert str(run.image) in log
 
 
 def test_no_room_for_scratch_has_its_own_exit_code(run):
     code, log = run(TMPDIR="/nowhere")
-    assert code == script.EXIT_SCRATCH
+    assert code == node.EXIT_SCRATCH
     assert "private folder" in log
 
 
@@ -266,7 +269,7 @@ def test_a_course_is_copied_and_never_overwritten(run):
 
 def test_missing_material_ends_the_session_with_a_sentence(run):
     code, log = run(course=True)
-    assert code == script.EXIT_MATERIAL
+    assert code == course.EXIT_MATERIAL
     assert str(run.material) in log
     assert not (run.out / "words").exists()
 
@@ -276,6 +279,6 @@ def test_material_that_cannot_be_placed_ends_the_session_with_a_sentence(run):
     (run.home / "courses" / "ml101").mkdir(parents=True)
     (run.home / "courses" / "ml101" / "week1").write_text("my file")
     code, log = run(course=True)
-    assert code == script.EXIT_COPY
+    assert code == course.EXIT_COPY
     assert "week1" in log
     assert (run.home / "courses" / "ml101" / "week1").read_text() == "my file"

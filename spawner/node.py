@@ -1,0 +1,171 @@
+"""What happens on each node of a session, as functions for bash: checks, private folders, the container.
+
+The batch script defines them and uses them on its own node; to the other nodes they travel as text
+(``declare -f``). Every value is quoted here; the functions take nothing from the person.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from carme_hub.spawner import container
+
+if TYPE_CHECKING:
+    from carme_hub.spawner.request import JobRequest
+
+# How a node says that it cannot hold the session; `failure` says it in sentences.
+EXIT_SCRATCH = 94
+EXIT_IMAGE = 95
+EXIT_APPTAINER = 97
+EXIT_MOUNT = 98
+
+# Where the container shows what belongs to the session itself: the stand-in for srun and what it needs.
+FOLDER = "/.carme"
+MOUNT_PATIENCE = 20  # seconds for a file system to answer
+
+_SRUN_END = "CARME_SRUN_ENDS_HERE"
+
+
+def functions(request: JobRequest, home: str, apptainer: str, srun: str) -> str:
+    """Return the functions.
+
+    Parameters
+    ----------
+    request
+        Names image, mounts and GPUs.
+    home
+        The person's home folder.
+    apptainer
+        Name or path of Apptainer's command on the nodes.
+    srun
+        Source text of `carme_hub.spawner.srun`.
+
+    Raises
+    ------
+    ValueError
+        When the text of `srun` contains the line that ends it.
+    """
+    if any(line == _SRUN_END for line in srun.splitlines()):
+        raise ValueError("srun's stand-in contains the line that ends it")
+    *options, image = container.command(request, home, apptainer)
+    checks = [
+        f"  check_mount {shlex.quote(mount.name)} {shlex.quote(mount.source)} {shlex.quote(mount.filesystem)}"
+        for mount in request.mounts
+        if mount.filesystem
+    ]
+    return _FUNCTIONS.format(
+        apptainer=shlex.quote(apptainer),
+        image=shlex.quote(image),
+        options=" ".join(shlex.quote(word) for word in options),
+        checks="".join(f"{check}\n" for check in checks),
+        folder=FOLDER,
+        patience=MOUNT_PATIENCE,
+        srun=srun if srun.endswith("\n") else f"{srun}\n",
+        srun_end=_SRUN_END,
+        exit_scratch=EXIT_SCRATCH,
+        exit_image=EXIT_IMAGE,
+        exit_apptainer=EXIT_APPTAINER,
+        exit_mount=EXIT_MOUNT,
+    )
+
+
+# check_mount. Looking into the folder ("/.") is what makes an automounter mount it, and finds out whether it
+# answers; findmnt follows links and takes the last of several mounts at one place. Both are asked in a
+# process that nobody waits for: one that hangs in a dead file system cannot even be killed. A folder on the
+# root file system is what is left where a mount is missing, even if that has the right type.
+#
+# open_scratch. Tasks that are killed with SIGKILL leave their folder behind. Each folder is locked as long as
+# its user lives, so whoever comes next removes what nobody holds. The lock (9) must not reach the container:
+# an open folder is a way out of it.
+#
+# run_task starts one task of srun inside a session in the container. Words: where it was told to start
+# outside, where inside, then the program. Whatever Slurm, a TaskProlog or --export gave the task is handed
+# into the container; what the session's own stand-in for srun has put under Apptainer's prefix is there
+# already. Signals reach the program from Slurm, which sends them to all processes of the step; bash only
+# stays to clean up.
+_FUNCTIONS = """\
+node=${{SLURMD_NODENAME:-$(hostname)}}
+
+fail() {{
+  printf 'carme: %s\\n' "$2" >&2
+  exit "$1"
+}}
+
+check_mount() {{
+  local name=$1 source=$2 wanted=$3 kind= place= answer=
+  IFS= read -r -t {patience} answer < <(
+    {{ stat -- "$source/." || stat -L -- "$source"; }} &>/dev/null || {{ echo '? missing'; exit; }}
+    findmnt --noheadings --raw --output FSTYPE,TARGET --target "$source" 2>/dev/null || echo '? unknown'
+  ) || answer='? silent'
+  read -r kind place <<<"$answer"
+  [[ $wanted == nfs && $kind == nfs[34] ]] && kind=nfs
+  if [[ $kind != "$wanted" || $place == / ]]; then
+    case $kind$place in
+      '?missing') answer="it does not exist there" ;;
+      '?silent') answer="it does not answer" ;;
+      '?unknown') answer="what is mounted there cannot be found out" ;;
+      */) answer="nothing is mounted there" ;;
+      *) answer="what is mounted there is $kind" ;;
+    esac
+    fail {exit_mount} "the mount $name is missing on $node: $source has to be on $wanted, but $answer"
+  fi
+}}
+
+check_node() {{
+  command -v -- {apptainer} >/dev/null || fail {exit_apptainer} "there is no "{apptainer}" on $node"
+{checks}\
+  [[ -r {image} ]] || fail {exit_image} "the image "{image}" cannot be read on $node"
+}}
+
+open_scratch() {{
+  local top=${{TMPDIR:-/tmp}}
+  find "$top" -maxdepth 1 -type d -user "$UID" -name 'carme-*-??????????' -mmin +1 \\
+    -exec flock --nonblock {{}} rm -rf -- {{}} \\; 2>/dev/null || true
+  scratch=$(mktemp -d -- "$top/carme-$SLURM_JOB_ID-XXXXXXXXXX") && [[ $scratch != *[:,]* ]] \\
+    || fail {exit_scratch} "no private folder can be made on $node"
+  trap 'rm -rf -- "$scratch"' EXIT
+  exec 9<"$scratch"
+  flock --shared 9 || true
+  {{
+    mkdir -- "$scratch/carme" "$scratch/carme/bin" &&
+      printf '%s' "$PATH" >"$scratch/carme/path" &&
+      cat >"$scratch/carme/bin/srun.py" &&
+      printf '%s\\n' '#!/bin/sh' 'exec python3 -I -S {folder}/bin/srun.py "$@"' >"$scratch/carme/bin/srun" &&
+      chmod 755 "$scratch/carme/bin/srun" &&
+      printf '%s\\n' 'case ":$PATH:" in *:{folder}/bin:*) ;; *) PATH={folder}/bin:$PATH ;; esac' \\
+        >"$scratch/carme/profile.sh" &&
+      {{
+        printf '%s\\n' 'set -euo pipefail' 'node=${{SLURMD_NODENAME:-$(hostname)}}'
+        declare -f fail check_mount check_node open_scratch run_task
+        echo 'run_task "$@"'
+      }} >"$scratch/carme/enter"
+  }} <<'{srun_end}' || fail {exit_scratch} "the private folder $scratch on $node is full"
+{srun}{srun_end}
+  export APPTAINER_WORKDIR="$scratch"
+  export APPTAINER_BIND="$scratch/carme:{folder}:ro,$scratch/carme/profile.sh:/etc/profile.d/zz-carme.sh:ro"
+  if [[ -v APPTAINERENV_PATH ]]; then
+    unset APPTAINERENV_PREPEND_PATH
+  else
+    export APPTAINERENV_PREPEND_PATH={folder}/bin
+  fi
+}}
+
+run_task() {{
+  local outside=$1 inside=$2 name status=0
+  shift 2
+  [[ $PWD == "$outside" ]] || inside=$PWD
+  trap : HUP INT QUIT USR1 USR2 ALRM TERM CONT
+  open_scratch
+  for name in $(compgen -e); do
+    case $name in
+      APPTAINER* | SINGULARITY* | JUPYTERHUB_* | PATH | HOME | PWD | OLDPWD | SHLVL | TMPDIR | _) ;;
+      *) export "APPTAINERENV_$name=${{!name}}" ;;
+    esac
+  done
+  {options} {image} /bin/sh -c '
+    cd -- "$0" 2>/dev/null || echo "carme: there is no $0 in the container on this node" >&2
+    exec "$@"' "$inside" "$@" 9<&- || status=$?
+  exit "$status"
+}}
+"""

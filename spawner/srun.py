@@ -1,0 +1,191 @@
+"""Stands in for srun inside a session: `srun [OPTIONS] PROGRAM ...` runs the program in the session's image.
+
+Slurm starts the tasks of a step outside of any container, so the program's words get a few words before them
+that enter one. Where srun's own options end is not guessed from a table: srun has some 150 options, others in
+each release, and a site's plugins add theirs. Instead the real srun is asked, without starting anything: at
+each word that could be the program, it is called with the words so far and ``--version``. When it answers
+with its version, it was ready for another option there, so the word is the program. When it does not, the
+word is an option's value. That takes some 5 ms for each such word, and is right for every release.
+
+Standard library only: it runs in any image. ``CARME_SRUN_OUTSIDE=1 srun ...`` runs the program outside, on
+the bare nodes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+FOLDER = Path("/.carme")
+ESCAPE = "CARME_SRUN_OUTSIDE"
+TIME_OUT = 30  # seconds for one question to srun, which may have to fetch its configuration
+EXIT_REFUSED = 1
+EXIT_NO_SRUN = 127
+_VERSION = re.compile(r"slurm\S* [0-9]+\.[0-9]+")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# The hub's: its token opens the session, and a task has no use for it. And what Apptainer says of its own.
+_DROPPED = re.compile(r"JUPYTERHUB_|JPY_|APPTAINER|SINGULARITY|CARME_SRUN_|SLURM_SRUN_MULTI")
+# What would change, outside, how the node's own programs run. Apptainer puts it back inside.
+_INSIDE = re.compile(
+    r"(LD|LC|BASH|GLIBC|MALLOC)_.*|PATH|LANG|LANGUAGE|LOCPATH|GCONV_PATH|TMPDIR|ENV|SHELLOPTS|BASHOPTS|CDPATH"
+    r"|GLOBIGNORE|EXECIGNORE|POSIXLY_CORRECT|PROMPT_COMMAND|PS4|IFS|XDG_RUNTIME_DIR"
+)
+
+
+class NotUnderstoodError(Exception):
+    """A call that cannot be run in the image; ``str()`` is a sentence."""
+
+
+def program_at(words: Sequence[str], takes_option: Callable[[Sequence[str]], bool]) -> int | None:
+    """Return where the program stands among srun's words; None when there is none.
+
+    Parameters
+    ----------
+    words
+        What came after ``srun``.
+    takes_option
+        Whether srun, after these words, would read one more option. It is never asked about words with a
+        program among them.
+    """
+    for index, word in enumerate(words):
+        if word == "--":
+            if takes_option(words[:index]):
+                return index + 1 if index + 1 < len(words) else None
+        elif (not word.startswith("-") or word == "-") and (not index or takes_option(words[:index])):
+            return index
+    return None
+
+
+def wrap(
+    words: Sequence[str],
+    enter: Sequence[str],
+    takes_option: Callable[[Sequence[str]], bool],
+) -> list[str]:
+    """Return srun's words with `enter` before each program; parts are separated by ":", as in srun itself.
+
+    Raises
+    ------
+    NotUnderstoodError
+        When there are words that might be a program, and srun does not understand what is before them.
+    """
+    at = program_at(words, takes_option)
+    if at is None:
+        if not takes_option(words):
+            raise NotUnderstoodError("")
+        return list(words)
+    if any(len(word) > 3 and "--multi-prog".startswith(word) for word in words[:at]):  # noqa: PLR2004 - "--m"
+        raise NotUnderstoodError(
+            "carme: srun --multi-prog starts its programs outside the session's image. Start one script for "
+            f"all tasks that looks at SLURM_PROCID, or set {ESCAPE}=1 to run them on the bare nodes."
+        )
+    end = next((index for index in range(at, len(words)) if words[index] == ":"), len(words))
+    # The step's name would be "bash"; what srun is told explicitly comes later and wins.
+    named = [f"--job-name={Path(words[at]).name or 'srun'}", *words[:at], *enter, *words[at:end]]
+    return named if end == len(words) else [*named, ":", *wrap(words[end + 1 :], enter, takes_option)]
+
+
+def outside(environ: Mapping[str, str], path: str) -> dict[str, str]:
+    """Return the variables with which srun is called: its tasks get them, on the bare nodes.
+
+    Parameters
+    ----------
+    environ
+        The session's variables.
+    path
+        ``PATH`` of the nodes.
+    """
+    kept = {
+        name: value for name, value in environ.items() if _NAME.fullmatch(name) and not _DROPPED.match(name)
+    }
+    hidden = {name for name in kept if _INSIDE.fullmatch(name)}
+    inside = {f"APPTAINERENV_{name}": kept[name] for name in hidden}
+    return {name: value for name, value in kept.items() if name not in hidden} | inside | {"PATH": path}
+
+
+def working_directories(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return where a step starts outside and inside: they differ where only the session has the folder."""
+    home = environ.get("HOME", "/")
+    try:
+        here = str(Path.cwd())
+    except OSError:  # removed meanwhile
+        here = home
+    return (here if f"{here}/".startswith(f"{home.rstrip('/')}/") else home), here
+
+
+def real_srun(path: str) -> str | None:
+    """Return srun itself."""
+    own = Path(__file__).resolve().parent
+    for folder in [*path.split(":"), "/usr/bin", "/usr/local/bin"]:
+        found = Path(folder, "srun")
+        if folder and own not in found.resolve().parents and os.access(found, os.X_OK):
+            return str(found)
+    return None
+
+
+def main(words: list[str]) -> int:  # noqa: RET503 - execve does not return
+    """Call srun, or say why not; returns only when there is nothing to call."""
+    environ = dict(os.environ)
+    srun = real_srun(environ.get("PATH", ""))
+    if srun is None:
+        return say(
+            EXIT_NO_SRUN,
+            "carme: this image has no srun. Slurm's commands have to be in the image, and /etc/slurm and "
+            "/run/munge among its mounts (singularity/README.md).",
+        )
+    if environ.pop(ESCAPE, "") not in {"", "0"}:
+        plain = {
+            name: value for name, value in environ.items() if not name.startswith(("JUPYTERHUB_", "JPY_"))
+        }
+        os.execve(srun, [srun, *words], plain)  # noqa: S606 - no shell is what we want
+    variables = outside(environ, (FOLDER / "path").read_text())
+    there, here = working_directories(environ)
+    variables |= {} if there == here else {"SLURM_WORKING_DIR": there}
+
+    def ask(before: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        question = [srun, *before, "--version"]
+        return subprocess.run(
+            question,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIME_OUT,
+            check=False,
+        )
+
+    def takes_option(before: Sequence[str]) -> bool:
+        answer = ask(before)
+        return answer.returncode == 0 and _VERSION.match(answer.stdout) is not None
+
+    enter = ["/bin/bash", "-c", (FOLDER / "enter").read_text(), "carme", there, here]
+    try:
+        called = wrap(words, enter, takes_option)
+    except NotUnderstoodError as problem:
+        return say(EXIT_REFUSED, str(problem)) if str(problem) else repeat(ask(words))
+    except subprocess.TimeoutExpired:
+        return say(EXIT_REFUSED, f"carme: srun did not say within {TIME_OUT} s what its options are.")
+    os.execve(srun, [srun, *called], variables)  # noqa: S606 - no shell is what we want
+
+
+def repeat(answer: subprocess.CompletedProcess[str]) -> int:
+    """Say what srun said to a question (help, or what it does not understand); return its exit code."""
+    sys.stdout.write(answer.stdout)
+    sys.stderr.write(answer.stderr)
+    return answer.returncode
+
+
+def say(code: int, text: str) -> int:
+    """Tell the person, and return the exit code."""
+    sys.stderr.write(f"{text}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
