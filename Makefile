@@ -1,5 +1,5 @@
 # The two commands are `make demo` and `make test`; README.md says what they do.
-.PHONY: demo demo-stop test test-nightly bench-login check clean
+.PHONY: demo demo-stop test test-slow test-nightly bench bench-login check clean
 
 VENV := .venv
 CARME := $(VENV)/bin/carme
@@ -13,6 +13,11 @@ demo-stop: $(VENV)/project
 test: $(VENV)/test
 	@$(CARME) demo provide --tests
 	@$(VENV)/bin/python -m pytest
+
+# What takes minutes each: long outages, another release of Slurm.
+test-slow: $(VENV)/test
+	@$(CARME) demo provide --tests
+	@$(VENV)/bin/python -m pytest -m slow
 
 # The property tests with many thousands of examples.
 test-nightly: $(VENV)/test
