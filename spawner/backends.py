@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from carme_hub.spawner.catalog import CatalogError, Name, Path
 from carme_hub.spawner.local import LocalMachine
+from carme_hub.spawner.people import People
 from carme_hub.spawner.slurm import Slurm
 from carme_hub.spawner.watcher import Source, Watcher
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from carme_hub.spawner.catalog import Profile
+    from carme_hub.spawner.settings import SessionSettings
     from carme_hub.spawner.slurm import Account
 
 LOCAL = "local"
@@ -42,10 +44,12 @@ class Runner(Source, Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """One thing to run sessions on, and the one watcher of all sessions there."""
+    """One thing to run sessions on, the one watcher of all sessions there, and Slurm's accounting, if any."""
 
     runner: Runner
     watcher: Watcher
+    slurm: Slurm | None = None
+    people: People | None = None
 
 
 class Cluster(BaseModel):
@@ -67,7 +71,7 @@ def slurm_backend(folder: str, conf: str, time_out: float, log: logging.Logger) 
     key = (folder, conf, time_out)
     if key not in _BACKENDS:
         slurm = Slurm(*key)
-        _BACKENDS[key] = Backend(slurm, Watcher(slurm, log))
+        _BACKENDS[key] = Backend(slurm, Watcher(slurm, log), slurm, People(slurm, log))
     return _BACKENDS[key]
 
 
@@ -106,6 +110,18 @@ def read_clusters(clusters: Mapping[str, object], setting: str = "CarmeSpawner")
     if errors:
         raise CatalogError("\n".join(errors))
     return known
+
+
+def backend_of(settings: SessionSettings, cluster: str | None, log: logging.Logger) -> Backend:
+    """Return what a profile runs on: the site's first cluster when it names none, or none that is known."""
+    if cluster == LOCAL:
+        return local_backend(log)
+    known = read_clusters(settings.clusters)
+    entry = known.get(cluster or "") or next(iter(known.values()))
+    folder = str(entry.slurm_folder or settings.slurm_folder)
+    return slurm_backend(
+        folder, str(entry.slurm_conf or settings.slurm_conf), float(settings.slurm_time_out), log
+    )
 
 
 def check_profiles(

@@ -89,6 +89,11 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
 
     # --- The job's reports (report.ReportHandler) ---
 
+    @property
+    def reported(self) -> bool:
+        """Say whether the server has told its port."""
+        return bool(self._port)
+
     def owns_token(self, token: str) -> bool:
         """Say whether a token is the one this session was started with."""
         return bool(self._token_digest) and secrets.compare_digest(digest(token), self._token_digest)

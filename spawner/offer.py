@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from jupyterhub.spawner import Spawner, SpawnException
 from traitlets import Dict, Instance, Integer, List, default, observe
 from traitlets.config import Config
 from wrapspawner import WrapSpawner
 
-from carme_hub.spawner import failure, report
-from carme_hub.spawner.backends import check_profiles, read_clusters
+from carme_hub.spawner import associations, choices, limits, report, script
+from carme_hub.spawner.backends import backend_of, check_profiles, read_clusters
+from carme_hub.spawner.bounds import partition_of, within
 from carme_hub.spawner.catalog import Catalog
+from carme_hub.spawner.errors import SessionError
+from carme_hub.spawner.estimate import Estimate, Refusal
 from carme_hub.spawner.form import SpawnForm
+from carme_hub.spawner.limits import LimitRules
+from carme_hub.spawner.people import Standing
 from carme_hub.spawner.request import JobRequest, Person, RequestError, from_form, harmless
 from carme_hub.spawner.settings import SessionSettings
+from carme_hub.spawner.slurm import SlurmError, account_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Iterable, Mapping
+
+    from jupyterhub.spawner import Spawner
+
+    from carme_hub.spawner.backends import Backend
+    from carme_hub.spawner.catalog import Profile
+    from carme_hub.spawner.limits import Held
+
+PATIENCE = 1.5  # seconds that a page or a start waits for Slurm's first answer about a person or the nodes
+TEST_PATIENCE = 5.0  # seconds that a form waits for "sbatch --test-only"
 
 report.disarm_batchspawner()
-
-
-class SessionError(SpawnException):  # type: ignore[misc]  # JupyterHub has no types
-    """A start that fails, with the sentence where the hub's pages look for it."""
-
-    def __init__(self, sentence: str, *, reason: str, status_code: int, log: str = "") -> None:
-        super().__init__(sentence, reason=reason, status_code=status_code)
-        self.jupyterhub_message = sentence
-        if log:
-            self.jupyterhub_html_message = failure.as_html(sentence, log)
 
 
 class NotStartedYet(Exception):  # noqa: N818 - no error: a link fills in the form, a person presses Start
@@ -39,17 +47,23 @@ class NotStartedYet(Exception):  # noqa: N818 - no error: a link fills in the fo
     jupyterhub_message = "Please check the session that the link asks for, and press Start."
 
 
-def _no_link(record: logging.LogRecord) -> bool:
-    """Filter for a log: JupyterHub takes every exception of a link for an error, and logs its traceback."""
-    return not (record.exc_info and isinstance(record.exc_info[1], NotStartedYet))
+def _no_traceback(record: logging.LogRecord) -> bool:
+    """Filter for a log: JupyterHub logs the traceback of whatever a form or a link brings up.
+
+    A link that fills in the form is no event; a refusal is one, told in a line.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, SessionError):
+        record.msg, record.args, record.exc_info = "%s: %s", (record.getMessage(), error), None
+    return not isinstance(error, NotStartedYet)
 
 
 def _checked_in_start(_spawner: Spawner, _options: object) -> None:
     """Do nothing here: `CarmeSpawner.start` checks the options, on every path and after every hook."""
 
 
-def _options_form(spawner: OfferingSpawner) -> SpawnForm:
-    return spawner.form()
+async def _options_form(spawner: OfferingSpawner) -> SpawnForm:
+    return await spawner.form()
 
 
 class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wrapspawner has no types
@@ -71,11 +85,28 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
     profiles = List(
         Dict(),
         config=True,
-        help="""Kinds of sessions, in the order of the page: name, title, description; partition, account,
-        qos, reservation, constraint as Slurm calls them; gpu_type or gpu_types, min_, max_ and
-        default_gpus_per_node, max_nodes; cpus or cpus_per_gpu; memory or memory_per_gpu ("16G", on each
-        node); max_time and default_time ("1-00:00:00"); images (the first is the default); groups that may
-        use it; course {"material", "notebook"} makes it a course that starts with one click.""",
+        help="""Kinds of sessions, in the order of the page: name, title, description; cluster (a name of
+        CarmeSpawner.clusters, or "local"); partition; account, qos, reservation, constraint as Slurm calls
+        them: one is fixed, of a list one can be chosen, the first is the default ("": none); gpu_type or
+        gpu_types ("a100", "1g.10gb", "shard"), min_, max_ and default_gpus_per_node, max_nodes; cpus, memory
+        ("16G", on each node) with max_cpus, max_memory for a choice, or cpus_per_gpu, memory_per_gpu;
+        max_time and default_time ("1-00:00:00"), max_extended_time; max_running and max_pending sessions of
+        one person; images (the first is the default); groups that may use it; course {"material",
+        "notebook"} makes it a course that starts with one click. Without max_time, and with "partition" for
+        max_gpus_per_node or max_nodes, the partition's own bound counts. Without account or qos, people
+        choose among their own.""",
+    )
+    limits = Dict(
+        config=True,
+        help="""What everybody may have at once, over all sessions: max_running sessions (those included that
+        wait), max_pending of them that wait to start, max_gpus, max_nodes; max_time of one session. What is
+        left out is not limited. Example: {"max_running": 3, "max_gpus": 4, "max_time": "1-00:00:00"}""",
+    )
+    group_limits = Dict(
+        config=True,
+        help="""The same for members of groups: each number replaces that of CarmeSpawner.limits, None takes
+        the limit away. Of several groups of a person the most generous number counts.
+        Example: {"students": {"max_running": 1}, "staff": {"max_gpus": 16, "max_running": None}}""",
     )
     # poll() reads the watcher's picture and costs nothing.
     poll_interval = Integer(10, config=True, help="Seconds between two looks at the watcher's picture.")
@@ -97,12 +128,16 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
 
     def __init__(self, **traits: Any) -> None:
         self._catalog: Catalog | None = None
-        self._given: dict[str, str] | None = None
+        self._limit_rules: LimitRules | None = None
+        self._again: tuple[str, dict[str, str]] | None = None
+        self._checking = False
         super().__init__(**traits)
+        if isinstance(self.log, logging.Logger):
+            self.log.addFilter(_no_traceback)  # the same filter a second time changes nothing
 
-    @observe("images", "mounts", "profiles", "clusters")  # type: ignore[untyped-decorator]
+    @observe("images", "mounts", "profiles", "clusters", "limits", "group_limits")  # type: ignore[untyped-decorator]
     def _description_changed(self, _change: object) -> None:
-        self._catalog = None
+        self._catalog = self._limit_rules = None
 
     @property
     def catalog(self) -> Catalog:
@@ -114,19 +149,74 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
         return self._catalog
 
     @property
+    def limit_rules(self) -> LimitRules:
+        """Return the site's limits, checked."""
+        if self._limit_rules is None:
+            self._limit_rules = LimitRules.load(self.limits, self.group_limits, "CarmeSpawner")
+        return self._limit_rules
+
+    @property
     def person(self) -> Person:
         """Return who this session belongs to."""
         return Person(self.user.name, frozenset(group.name for group in self.user.groups))
 
-    def form(self) -> SpawnForm:
-        """Return the page's fields, with what was asked for a moment ago, else with the last choice."""
-        given, self._given = self._given, None
+    # --- What this person can have ---
+
+    async def learn(self, patience: float = PATIENCE) -> None:
+        """Have Slurm asked what is not known yet of nodes and person; wait for a moment at most."""
+        backends = {id(found): found for found in map(self._backend, self._profiles())}
+        questions: list[Awaitable[object]] = []
+        for backend in backends.values():
+            if backend.people is not None:
+                questions.append(backend.people.learn(self.user.name, patience))
+                questions.append(backend.watcher.first_cluster(patience))
+        await asyncio.gather(*questions)
+
+    def _profiles(self) -> Iterable[Profile]:
+        return self.catalog.visible_to(self.person.groups).profiles.values()
+
+    def _backend(self, profile: Profile) -> Backend:
+        return backend_of(self, profile.cluster, self.log)
+
+    def offered(self) -> Catalog:
+        """Return what this person can have, by the site's description and what is known of Slurm now."""
+        person = self.person
+        visible = self.catalog.visible_to(person.groups)
+        max_time = self.limit_rules.of(person.groups).max_time
+        profiles = {}
+        for name, profile in visible.profiles.items():
+            backend = self._backend(profile)
+            standing = backend.people.known(person.username) if backend.people else Standing()
+            cluster = backend.watcher.need_cluster() if backend.people else None
+            profiles[name] = within(profile, cluster, standing.accounting, standing.membership, max_time)
+        return replace(visible, profiles=profiles)
+
+    def held(self) -> Held | None:
+        """Return what this session holds of its owner's limits; None when it neither runs nor starts."""
+        return None
+
+    def others(self) -> list[Held]:
+        """Return what all other sessions of the same person hold."""
+        spawners = self.user.spawners.values()
+        found = [
+            other.held() for other in spawners if other is not self and isinstance(other, OfferingSpawner)
+        ]
+        return [held for held in found if held is not None]
+
+    # --- The page ---
+
+    async def form(self) -> SpawnForm:
+        """Return the page's fields, with what was asked for a moment ago, else with the last choices."""
+        again, self._again = self._again, None
+        name, given = again or (self.name, None)
+        await self.learn()
+        last = choices.of(self.user)
         if given is None:
             given = harmless(self.orm_spawner.user_options if self.orm_spawner else None)
-        return SpawnForm.build(self.catalog.visible_to(self.person.groups), given)
+        return SpawnForm.build(self.offered(), given, last, session=name)
 
     def parse_options(self, options: object) -> JobRequest:
-        """Check options of any origin.
+        """Check options of any origin against what this person can have.
 
         Raises
         ------
@@ -134,23 +224,80 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
             With status 400 and the sentence about what is not on offer.
         """
         try:
-            return JobRequest.parse(options, self.catalog, self.person)
+            request = JobRequest.parse(options, self.offered(), self.person)
+            backend = self._backend(request.profile)
+            if backend.people is not None:
+                standing = backend.people.known(self.user.name)
+                partition = partition_of(backend.watcher.cluster, request.partition)
+                associations.check(request, partition, standing.accounting, standing.membership)
         except RequestError as error:
-            raise SessionError(error.sentence, reason="options", status_code=400) from None
+            raise _refused(error) from None
+        return request
 
-    def _read_form(self, form: Mapping[str, list[object]]) -> dict[str, str | int]:
+    def admit(self, request: JobRequest) -> None:
+        """Check a request against what its owner may have at once.
+
+        Whoever starts it for them: the owner's limits count. Nothing is awaited here, so that of two starts
+        at the same moment the second one sees the first.
+
+        Raises
+        ------
+        SessionError
+            With status 400 and a sentence with the numbers asked for, in use and allowed.
+        """
+        try:
+            limits.check(request, self.others(), self.limit_rules.of(self.person.groups))
+        except RequestError as error:
+            raise _refused(error) from None
+
+    async def estimate(self, request: JobRequest) -> Estimate:
+        """Ask Slurm when a request would start.
+
+        Raises
+        ------
+        SessionError
+            With status 400 when Slurm would not take it.
+        SlurmError
+            When Slurm does not answer.
+        """
+        slurm = self._backend(request.profile).slurm
+        if slurm is None:
+            return Estimate(int(time.time()), "", "", "It would start at once.")
+        account = await account_of(self.user.name)
+        answer = await slurm.test(script.render(request, script.trial(account.home)), account)
+        if isinstance(answer, Refusal):
+            raise _refused(RequestError(answer.field, answer.sentence))
+        return answer
+
+    async def _read_form(self, form: Mapping[str, list[object]]) -> dict[str, str | int]:
+        """Check a form as far as that is possible before a start: what is refused comes back filled in."""
         options = from_form(form)
         # After an error JupyterHub shows the form of the default server, whichever was meant.
-        self.user.spawner._given = harmless(options)  # noqa: SLF001 - the same class
-        chosen = self.parse_options(options).options()
-        self.user.spawner._given = None  # noqa: SLF001 - the same class
-        return chosen
+        self.user.spawner._again = (self.name, harmless(options))  # noqa: SLF001 - the same class
+        if self._checking:
+            raise SessionError("This session is being started already.", reason="twice", status_code=409)
+        self._checking = True
+        try:
+            await self.learn()
+            request = self.parse_options(options)
+            self.admit(request)
+            with contextlib.suppress(SlurmError, TimeoutError, ValueError):
+                # No answer is no refusal: the start itself gets one.
+                async with asyncio.timeout(TEST_PATIENCE):
+                    await self.estimate(request)
+        finally:
+            self._checking = False
+        if self.active:
+            raise SessionError("This session is being started already.", reason="twice", status_code=409)
+        return request.options()
 
     def options_from_query(self, query_data: Mapping[str, list[object]]) -> NoReturn:
         """Fill in the form from a link. A link never starts a job by itself."""
         options = from_form(query_data)
-        self._given = harmless(options)
+        self._again = (self.name, harmless(options))
         self.parse_options(options)
-        if isinstance(self.log, logging.Logger):
-            self.log.addFilter(_no_link)  # the same filter a second time changes nothing
         raise NotStartedYet
+
+
+def _refused(error: RequestError) -> SessionError:
+    return SessionError(error.sentence, reason="options", status_code=400, field=error.field)

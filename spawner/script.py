@@ -68,6 +68,11 @@ class Plan:
     srun: str = field(default=_SRUN, repr=False)
 
 
+def trial(home: str) -> Plan:
+    """Return the plan of a script that is never run: ``sbatch --test-only`` reads its directives."""
+    return Plan(home=home, mark="carme:trial", command=("true",), reporter="pass")
+
+
 def log_path(home: str, job_id: int | str) -> str:
     """Return where a session writes what happens."""
     return f"{home}/{LOG_FOLDER}/session-{job_id}.log"

@@ -13,9 +13,9 @@ from jupyterhub.spawner import Spawner
 
 from carme_hub.spawner import failure, progress, script
 from carme_hub.spawner.answers import Ending, Phase
-from carme_hub.spawner.backends import LOCAL, local_backend, read_clusters, slurm_backend
+from carme_hub.spawner.backends import LOCAL, backend_of
+from carme_hub.spawner.errors import SessionError
 from carme_hub.spawner.job import JobSession, digest
-from carme_hub.spawner.offer import SessionError
 from carme_hub.spawner.slurm import SlurmError, SubmitRefused, account_of
 
 if TYPE_CHECKING:
@@ -198,12 +198,7 @@ class SlurmSession(Session):
     @property
     def backend(self) -> Backend:
         """Return the session's cluster; the site's first when the site does not know it any more."""
-        known = read_clusters(self.clusters)
-        cluster = known.get(self.cluster) or next(iter(known.values()))
-        folder = str(cluster.slurm_folder or self.slurm_folder)
-        return slurm_backend(
-            folder, cluster.slurm_conf or self.slurm_conf, float(self.slurm_time_out), self.log
-        )
+        return backend_of(self, self.cluster, self.log)
 
 
 class LocalSession(Session):
@@ -212,7 +207,7 @@ class LocalSession(Session):
     @property
     def backend(self) -> Backend:
         """Return the hub's own machine."""
-        return local_backend(self.log)
+        return backend_of(self, LOCAL, self.log)
 
 
 def session_class(cluster: str) -> type[Session]:

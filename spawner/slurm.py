@@ -18,13 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from carme_hub.spawner import answers
+from carme_hub.spawner import accounting, answers, estimate
 from carme_hub.spawner.cluster import NODES_FORMAT, parse_nodes, parse_partitions, with_rules
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from carme_hub.spawner.accounting import Accounting, Membership
     from carme_hub.spawner.cluster import Cluster, Rules
+    from carme_hub.spawner.estimate import Estimate, Refusal
 
 _JOB_ID = re.compile(r"([0-9]{1,10})(;[^;\s]*)?")
 # What sbatch and squeue say when the controller, not the request, is the problem.
@@ -327,6 +329,59 @@ class Slurm:
         address = match[1] if match else node
         self._addresses[node] = (time.monotonic(), address)
         return address
+
+    async def test(self, script: str, account: Account) -> Estimate | Refusal:
+        """Ask when a batch script's job would start as a person's, without submitting it.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When the controller does not answer.
+        """
+        done = await self.run(
+            [f"{self.folder}/sbatch", "--test-only"], account=account, stdin=script, env=_SECONDS
+        )
+        if done.code and _UNAVAILABLE.search(done.err):
+            raise SlurmUnavailable(f"Slurm does not answer at the moment ({_words(done.err)}).")
+        return estimate.read(done.err)
+
+    async def accounting(self) -> Accounting:
+        """Ask what accounting enforces in this cluster, and for all QOS.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When controller or accounting do not answer.
+        """
+        config = await self._said(f"{self.folder}/scontrol", "show", "config")
+        name, enforced = accounting.parse_config(config)
+        qualities = (
+            await self._sacctmgr("qos", f"format={','.join(accounting.QOS)}") if "qos" in enforced else ""
+        )
+        return accounting.Accounting(name, enforced, accounting.parse_qos(qualities))
+
+    async def membership(self, username: str, cluster: str) -> Membership | None:
+        """Ask for a person's accounts and QOS; None when accounting knows none.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When accounting does not answer.
+        """
+        if not accounting.USERNAME.fullmatch(username):
+            return None
+        form = f"format={','.join(accounting.PERSON)}"
+        said = await self._sacctmgr("user", "withassoc", "where", f"name={username}", form)
+        return accounting.parse_person(said, cluster)
+
+    async def _sacctmgr(self, *what: str) -> str:
+        return await self._said(f"{self.folder}/sacctmgr", "--noheader", "--parsable2", "show", *what)
+
+    async def _said(self, *words: str) -> str:
+        done = await self.run(words)
+        if done.code:
+            raise SlurmUnavailable(f"{PurePath(words[0]).name}: {_words(done.err)}")
+        return done.out
 
 
 def _words(text: str) -> str:

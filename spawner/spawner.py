@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from jupyterhub.spawner import Spawner
 from wrapspawner import WrapSpawner
 
-from carme_hub.spawner import progress
+from carme_hub.spawner import choices, estimate_page, progress
+from carme_hub.spawner.answers import Phase
 from carme_hub.spawner.backends import read_clusters
+from carme_hub.spawner.limits import Held
 from carme_hub.spawner.offer import OfferingSpawner
 from carme_hub.spawner.session import session_class
 from carme_hub.spawner.summary import summary
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
     from carme_hub.spawner.summary import Summary
 
 
+estimate_page.register()
+
 # Traits that each makes for itself; JupyterHub warns of whoever reads "db".
 _OWN = {"parent", "log", "config", "db"}
 
 
 def check_config(config: Config) -> Catalog:
-    """Check ``c.CarmeSpawner.images``, ``.mounts``, ``.profiles`` and ``.clusters`` of a configuration.
+    """Check ``images``, ``mounts``, ``profiles``, ``clusters`` and limits of ``c.CarmeSpawner``.
 
     Raises
     ------
@@ -38,7 +42,9 @@ def check_config(config: Config) -> Catalog:
     traitlets.TraitError
         When a setting has the wrong type altogether.
     """
-    return CarmeSpawner(config=config).catalog
+    spawner = CarmeSpawner(config=config)
+    spawner.limit_rules  # noqa: B018 - reading it checks it
+    return spawner.catalog
 
 
 class CarmeSpawner(OfferingSpawner):
@@ -87,11 +93,26 @@ class CarmeSpawner(OfferingSpawner):
         SessionError
             With a sentence for the person.
         """
+        await self.learn()
         request = self.parse_options(self.user_options)
+        # From here to the child, which `held` counts, nothing is awaited.
+        self.admit(request)
         child = self._new_session(request.profile.cluster or next(iter(read_clusters(self.clusters))))
         child.request = request
+        choices.keep(self.user, request.options())
         self._begun.set()
         return await child.start()
+
+    def held(self) -> Held | None:
+        """Return what the session holds of its owner's limits, from start to end; None without one."""
+        child = self.child
+        if child is None:
+            return None
+        options = child.request.options() if child.request is not None else child.options
+        view = child.watcher.view(int(child.job_id)) if child.job_id else None
+        # After a restart of the hub, a session that has a port has been running.
+        pending = not child.reported if view is None else view.phase is Phase.PENDING
+        return Held.by(options, pending=pending)
 
     async def stop(self, now: bool = False) -> None:
         """End the session, whatever it is doing."""

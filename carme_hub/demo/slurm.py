@@ -24,9 +24,18 @@ REMOVE_TIMEOUT = 10  # seconds
 # What Slurm constrains or counts with; each is a hierarchy of its own in version 1 of control groups.
 CONTROLLERS = {"cpu", "cpuacct", "cpuset", "devices", "freezer", "memory"}
 
-# How much people may have at once, by account: Slurm's own limits, so that what it refuses is real.
+# How much people may have at once, by account and QOS: Slurm's own limits, so that what it refuses is real.
+QOS = {
+    "short": [
+        "Description=Short",
+        "Priority=100",
+        "MaxWall=02:00:00",
+        "MaxTRESPerUser=gres/gpu=4",
+        "Flags=DenyOnLimit",
+    ],
+}
 ACCOUNTS = {
-    "research": ["Description=Research", "Organization=example", "GrpTRES=gres/gpu=12"],
+    "research": ["Description=Research", "Organization=example", "GrpTRES=gres/gpu=12", "QOS=normal,short"],
     "teaching": ["Description=Teaching", "Organization=example", "GrpTRES=cpu=8", "MaxWall=04:00:00"],
 }
 
@@ -192,7 +201,11 @@ def _state(node: str) -> str:
 
 
 def make_associations(people: list[Account]) -> None:
-    """Enter accounts and people into Slurm's accounting; what is there already stays."""
+    """Enter QOS, accounts and people into Slurm's accounting; what is there already stays."""
+    known = run(["sacctmgr", "-n", "-P", "show", "qos", "format=Name"]).split()
+    for name, settings in QOS.items():
+        if name not in known:
+            run(["sacctmgr", "-i", "add", "qos", name, *settings])
     known = run(["sacctmgr", "-n", "-P", "show", "association", "format=Account,User"]).split()
     for name, settings in ACCOUNTS.items():
         if f"{name}|" not in known:

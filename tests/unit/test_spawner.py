@@ -75,7 +75,9 @@ async def make(slurm, monkeypatch):
     monkeypatch.setattr(watching, "SHORT", 0.01)
     monkeypatch.setattr(watching, "LONG", 0.05)
     monkeypatch.setattr(watching, "PATIENT", 0.02)
-    monkeypatch.setattr(SlurmSession, "backend", Backend(slurm, watcher))
+    backend = Backend(slurm, watcher)
+    monkeypatch.setattr(SlurmSession, "backend", backend)
+    monkeypatch.setattr(CarmeSpawner, "_backend", lambda _self, _profile: backend)
 
     async def account(name):
         return Account(name, 1000, 1000, (1000,), f"/srv/home/{name}")
@@ -89,11 +91,13 @@ async def make(slurm, monkeypatch):
             url=f"/user/{name}/",
             escaped_name=name,
             groups=[SimpleNamespace(name=group) for group in groups],
+            orm_user=SimpleNamespace(state=None),
         )
         hub = SimpleNamespace(public_host="", api_url=f"{SCHEME}://hub:8081/hub/api", base_url="/hub/")
         settings = {"images": IMAGES, "mounts": MOUNTS, "profiles": PROFILES} | traits
         made = CarmeSpawner(user=user, hub=hub, **settings)
         user.spawner = made
+        user.spawners = {"": made}
         made.api_token = TOKEN
         return made
 
@@ -119,8 +123,8 @@ async def refusal(awaitable):
 # --- options ---
 
 
-def test_a_form_becomes_clean_options(make):
-    chosen = make().run_options_from_form(
+async def test_a_form_becomes_clean_options(make):
+    chosen = await make().run_options_from_form(
         {"_xsrf": ["x"], "profile": ["gpu"], "gpus": ["2"], "time": ["1:00:00"]}
     )
     assert chosen == {
@@ -133,14 +137,14 @@ def test_a_form_becomes_clean_options(make):
     }
 
 
-def test_a_wrong_form_is_a_400_and_is_shown_again_with_what_was_typed(make):
+async def test_a_wrong_form_is_a_400_and_is_shown_again_with_what_was_typed(make):
     one = make()
     with pytest.raises(SessionError) as error:
-        one.run_options_from_form({"profile": ["gpu"], "gpus": ["9"]})
+        await one.run_options_from_form({"profile": ["gpu"], "gpus": ["9"]})
     assert error.value.status_code == 400
     assert "gpus" in error.value.jupyterhub_message
-    assert one.form().profiles[0].values["gpus"] == "9"
-    assert one.form().profiles[0].values["gpus"] == "1", "only once"
+    assert (await one.form()).profiles[0].values["gpus"] == "9"
+    assert (await one.form()).profiles[0].values["gpus"] == "1", "only once"
 
 
 async def test_a_link_never_starts_a_job(make, slurm):
@@ -179,11 +183,11 @@ async def test_whatever_the_api_stored_is_checked_before_anything_is_submitted(m
     assert await one.poll() == 0
 
 
-def test_nothing_a_person_asks_for_is_kept_in_the_spawner(make):
+async def test_nothing_a_person_asks_for_is_kept_in_the_spawner(make):
     one = make()
-    one.run_options_from_form({"profile": ["gpu"]})  # fills in defaults
+    await one.run_options_from_form({"profile": ["gpu"]})  # fills in defaults
     before = dict(one._trait_values)
-    one.run_options_from_form({"profile": ["gpu"], "gpus": ["2"]})
+    await one.run_options_from_form({"profile": ["gpu"], "gpus": ["2"]})
     assert dict(one._trait_values) == before
 
 

@@ -1,0 +1,26 @@
+"""A start that fails, as the hub's pages and its API show it."""
+
+from __future__ import annotations
+
+from jupyterhub.spawner import SpawnException
+
+from carme_hub.spawner import failure
+
+
+class SessionError(SpawnException):  # type: ignore[misc]  # JupyterHub has no types
+    """A start that fails, with the sentence where the hub's pages look for it.
+
+    Attributes
+    ----------
+    field
+        The option it is about (`carme_hub.spawner.request.FIELDS`); empty for none.
+    """
+
+    def __init__(
+        self, sentence: str, *, reason: str, status_code: int, log: str = "", field: str = ""
+    ) -> None:
+        super().__init__(sentence, reason=reason, status_code=status_code)
+        self.field = field
+        self.jupyterhub_message = sentence
+        if log:
+            self.jupyterhub_html_message = failure.as_html(sentence, log)

@@ -1,0 +1,112 @@
+"""``POST /hub/api/carme/estimate``: when would a session start, or why not. Nothing is submitted.
+
+The body holds options as for a start; ``/hub/api/carme/estimate/NAME`` asks for somebody else. Who may start
+sessions for a person may ask. The controller is asked for one of a person's questions at a time, and for few
+in all; the same question has the same answer for some seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from jupyterhub import apihandlers
+from jupyterhub.apihandlers import APIHandler
+from jupyterhub.scopes import needs_scope
+from tornado import web
+
+from carme_hub.spawner.errors import SessionError
+from carme_hub.spawner.offer import OfferingSpawner
+from carme_hub.spawner.slurm import SlurmError
+
+if TYPE_CHECKING:
+    from carme_hub.spawner.request import JobRequest
+
+FRESH = 15.0  # seconds for which an answer counts
+PAUSE = 0.5  # seconds between two questions of one person to the controller
+AT_ONCE = 2  # questions of all people
+LONGEST_BODY = 4000  # bytes
+_MOST = 1000  # answers to remember
+
+_ANSWERS: OrderedDict[tuple[str, str], tuple[float, dict[str, object]]] = OrderedDict()
+_BUSY: set[str] = set()
+_LAST: dict[str, float] = {}
+_FREE = asyncio.Semaphore(AT_ONCE)
+
+
+class EstimateHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
+    """Answers with ``{"start": seconds since 1970 or null, "nodes", "partition", "sentence"}``.
+
+    What is not on offer, exceeds a limit or would be refused by Slurm is a 400 with ``field`` and
+    ``sentence``; 429 means that another question of the same person is still open.
+    """
+
+    @web.authenticated
+    async def post(self, user_name: str | None = None) -> None:
+        """Take options, and answer."""
+        if self.current_user is None:
+            raise web.HTTPError(403)
+        await self._post(user_name=user_name or self.current_user.name)
+
+    @needs_scope("start:servers")  # type: ignore[untyped-decorator]
+    async def _post(self, user_name: str) -> None:
+        user: Any = self.find_user(user_name)
+        if user is None:
+            raise web.HTTPError(404)
+        if len(self.request.body) > LONGEST_BODY:
+            raise web.HTTPError(400, "The body is too long.")
+        spawner = user.spawner
+        if not isinstance(spawner, OfferingSpawner):
+            raise web.HTTPError(404)
+        try:
+            await spawner.learn()
+            request = spawner.parse_options(self.get_json_body() or {})
+            spawner.admit(request)
+            answer = await self._ask(spawner, request)
+        except SessionError as error:
+            self.set_status(400)
+            answer = {"field": error.field, "sentence": error.jupyterhub_message}
+        except SlurmError as error:
+            self.set_status(503)
+            answer = {"field": "", "sentence": str(error)}
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(answer))
+
+    async def _ask(self, spawner: OfferingSpawner, request: JobRequest) -> dict[str, object]:
+        name = spawner.user.name
+        question = (name, json.dumps(request.options(), sort_keys=True))
+        known = _ANSWERS.get(question)
+        if known is not None and time.monotonic() - known[0] < FRESH:
+            return known[1]
+        if name in _BUSY or time.monotonic() - _LAST.get(name, -PAUSE) < PAUSE:
+            self.set_header("Retry-After", "1")
+            raise web.HTTPError(429, "Another estimate for this person was asked for a moment ago.")
+        _BUSY.add(name)
+        try:
+            async with _FREE:
+                estimate = await spawner.estimate(request)
+        finally:
+            _BUSY.discard(name)
+            _LAST[name] = time.monotonic()
+            if len(_LAST) > _MOST:
+                _LAST.clear()
+        answer: dict[str, object] = {
+            "start": estimate.start,
+            "nodes": estimate.nodes,
+            "partition": estimate.partition,
+            "sentence": estimate.sentence,
+        }
+        _ANSWERS[question] = (time.monotonic(), answer)
+        while len(_ANSWERS) > _MOST:
+            _ANSWERS.popitem(last=False)
+        return answer
+
+
+def register() -> None:
+    """Add the handler to the hub's API; doing it again changes nothing."""
+    entry = (r"/api/carme/estimate(?:/([^/]+))?", EstimateHandler)
+    if entry not in apihandlers.default_handlers:
+        apihandlers.default_handlers.append(entry)
