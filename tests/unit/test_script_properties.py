@@ -284,7 +284,7 @@ def test_no_name_of_a_person_or_session_changes_the_script(user, session):
 @example("/home/$(id)/`id`")
 @example("/home/x\n#SBATCH --uid=0")
 def test_no_home_changes_the_script(home):
-    request = JobRequest.parse({"profile": "open"}, CATALOG, Person("rosa"))
+    request = site("/i", "/s", "/t", "/m")  # a course: its files go to the home
     try:
         text = script.render(request, script.Plan(home, PLAN.mark, PLAN.command, REPORTER))
     except ValueError:
