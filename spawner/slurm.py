@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _JOB_ID = re.compile(r"([0-9]{1,10})(;[^;\s]*)?")
 # What sbatch and squeue say when the controller, not the request, is the problem.
 _UNAVAILABLE = re.compile(
-    r"unable to contact slurm controller|socket timed out|connection refused|zero bytes|standby mode"
+    r"unable to contact slurm controller|socket timed out|connection (refused|reset)|zero bytes|standby mode"
     r"|munge|authentication|communication|slurmctld .*not respond|resource temporarily unavailable"
     r"|unable to establish controller machine",
     re.IGNORECASE,
