@@ -14,7 +14,7 @@ from pathlib import Path
 from carme_hub.demo.run import tail
 
 SCRIPT = Path(__file__).with_name("little_slurm.sh")
-PATIENCE = 20  # seconds
+PATIENCE = 60  # seconds
 # /media is the part of the file system that the cluster shares with whoever looks at it from outside.
 MUNGE = "/media/munge/munge.socket.2"
 PEOPLE = "rosa:x:20004:20004:Rosa:/media/rosa:/bin/bash\nmia:x:20001:20001:Mia:/media/mia:/bin/bash\n"

@@ -22,7 +22,7 @@ SCHEME = "http"  # on loopback only
 LOOPBACK = "127.0.0.1"
 STAND_IN = Path(__file__).parent / "stand_in"
 STOP_TIMEOUT = 30  # seconds
-SCOPES = ["tokens", "servers", "shutdown"]  # what the tests do with their own token
+SCOPES = ("tokens", "servers", "shutdown")  # what the tests do with their own token
 START = "from jupyterhub.app import main; main()"
 # JupyterHub imports every spawner that is installed, chosen or not. A plain one must not meet carme-hub,
 # which takes away batchspawner's handler.
@@ -55,6 +55,8 @@ class Hub:
         Python that runs the hub.
     enter
         Words before the hub's command, to run it somewhere else.
+    scopes
+        What the tests may do with their own token.
     """
 
     def __init__(
@@ -66,10 +68,12 @@ class Hub:
         ports: list[int],
         program: str = START,
         enter: tuple[str, ...] = (),
+        scopes: tuple[str, ...] = SCOPES,
     ) -> None:
         self.port, self.hub_port, self.api_port = ports
         self.hub_url = urlunsplit((SCHEME, f"{LOOPBACK}:{self.port}", "", "", ""))
         self.folder, self.people, self.program, self.enter = folder, people, program, enter
+        self.scopes = scopes
         self.token = secrets.token_hex(16)
         self.file = folder / "config.py"
         self.file.write_text(f"c = get_config()\n{configuration}\n{self._lines()}\n")
@@ -93,7 +97,7 @@ class Hub:
             # Asking for a server is answered at once, however long its start takes.
             "JupyterHub.tornado_settings": {"slow_spawn_timeout": 0},
             "JupyterHub.services": [{"name": "tests", "api_token": self.token}],
-            "JupyterHub.load_roles": [{"name": "tests", "services": ["tests"], "scopes": SCOPES}],
+            "JupyterHub.load_roles": [{"name": "tests", "services": ["tests"], "scopes": list(self.scopes)}],
         }
         return "\n".join(f"c.{name} = {value!r}" for name, value in settings.items())
 
