@@ -25,17 +25,10 @@ REMOVE_TIMEOUT = 10  # seconds
 CONTROLLERS = {"cpu", "cpuacct", "cpuset", "devices", "freezer", "memory"}
 
 # How much people may have at once, by account and QOS: Slurm's own limits, so that what it refuses is real.
-QOS = {
-    "short": [
-        "Description=Short",
-        "Priority=100",
-        "MaxWall=02:00:00",
-        "MaxTRESPerUser=gres/gpu=4",
-        "Flags=DenyOnLimit",
-    ],
-}
+QOS = {"short": ["Priority=100", "MaxWall=02:00:00", "MaxTRESPerUser=gres/gpu=4", "Flags=DenyOnLimit"]}
+QOS_OF = {"short": "research"}
 ACCOUNTS = {
-    "research": ["Description=Research", "Organization=example", "GrpTRES=gres/gpu=12", "QOS=normal,short"],
+    "research": ["Description=Research", "Organization=example", "GrpTRES=gres/gpu=12"],
     "teaching": ["Description=Teaching", "Organization=example", "GrpTRES=cpu=8", "MaxWall=04:00:00"],
 }
 
@@ -202,14 +195,15 @@ def _state(node: str) -> str:
 
 def make_associations(people: list[Account]) -> None:
     """Enter QOS, accounts and people into Slurm's accounting; what is there already stays."""
-    known = run(["sacctmgr", "-n", "-P", "show", "qos", "format=Name"]).split()
-    for name, settings in QOS.items():
-        if name not in known:
-            run(["sacctmgr", "-i", "add", "qos", name, *settings])
     known = run(["sacctmgr", "-n", "-P", "show", "association", "format=Account,User"]).split()
     for name, settings in ACCOUNTS.items():
         if f"{name}|" not in known:
             run(["sacctmgr", "-i", "add", "account", name, *settings])
+    known_qos = run(["sacctmgr", "-n", "-P", "show", "qos", "format=Name"]).split()
+    for name, settings in QOS.items():
+        if name not in known_qos:
+            run(["sacctmgr", "-i", "add", "qos", name, *settings])
+            run(["sacctmgr", "-i", "modify", "account", QOS_OF[name], "set", f"qos+={name}"])
     for person in people:
         if f"{person.account}|{person.username}" not in known:
             run(["sacctmgr", "-i", "add", "user", person.username, f"Account={person.account}"])
