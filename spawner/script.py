@@ -210,7 +210,7 @@ open_scratch
 # On all nodes at once; --export keeps what the session needs, its token among it, out of this step.
 _CHECK_ALL = """\
 srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --export=PATH --input=none \\
-  --kill-on-bad-exit=1 --job-name=carme-check /bin/bash -c 'set -euo pipefail
+  --kill-on-bad-exit=0 --job-name=carme-check /bin/bash -c 'set -euo pipefail
     node=${SLURMD_NODENAME:-$(hostname)}
     '"$(declare -f fail check_mount check_node)"'
     check_node' || exit "$?"

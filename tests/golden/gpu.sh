@@ -301,7 +301,7 @@ run_task() {
 }
 
 srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --export=PATH --input=none \
-  --kill-on-bad-exit=1 --job-name=carme-check /bin/bash -c 'set -euo pipefail
+  --kill-on-bad-exit=0 --job-name=carme-check /bin/bash -c 'set -euo pipefail
     node=${SLURMD_NODENAME:-$(hostname)}
     '"$(declare -f fail check_mount check_node)"'
     check_node' || exit "$?"

@@ -1,18 +1,14 @@
 """Mounts that have to be on a file system: looked at on every node, before the server starts.
 
-The script is submitted without a hub, so that it can name mounts that the demo site does not have.
+The scripts name mounts that the demo site does not have, so they are submitted without its hub.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
-from carme_hub.spawner import failure, node, script
-from carme_hub.spawner.answers import Ending
-from carme_hub.spawner.catalog import Catalog
-from carme_hub.spawner.request import JobRequest, Person
+from carme_hub.spawner import node
+from tests.integration.script_world import run_script
 
 TOP = "/srv/mounts"
 
@@ -32,19 +28,6 @@ for fd in (0, 1, 2):
 signal.sigwait({signal.SIGTERM})
 libc.umount2(where, 2)
 """
-
-
-@dataclass
-class Ran:
-    """How a session's job ended."""
-
-    code: int
-    log: str
-    request: JobRequest
-
-    def sentence(self) -> str:
-        """Return what its owner is told."""
-        return failure.sentence(Ending("FAILED", "", self.code), self.request, "/srv/home/rosa", self.log)
 
 
 @pytest.fixture
@@ -67,20 +50,10 @@ def mounted(site):
 def run(site):
     """Return a function that runs a session's script on nodes, with a mount that has to be of a type."""
 
-    def go(source, filesystem, nodes="node1", **more):
-        mounts = {"scratch": {"source": source, "target": "/scratch", "filesystem": filesystem, **more}}
-        images = {"base": {"title": "x", "path": "/srv/images/base.sif", "mounts": ["scratch"]}}
-        count = len(nodes.split(","))
-        profile = {"name": "p", "title": "x", "max_time": "5", "memory": "500M", "max_nodes": count}
-        catalog = Catalog.load(images, mounts, [profile])
-        request = JobRequest.parse({"nodes": count}, catalog, Person("rosa"))
+    def go(source, filesystem, nodes="node1"):
+        mounts = {"scratch": {"source": source, "target": "/scratch", "filesystem": filesystem}}
         reporter = "import os; print('inside:', os.listdir('/scratch'))\n"
-        text = script.render(request, script.Plan("/srv/home/rosa", "carme:test", ("server",), reporter))
-        submit = 'printf %s "$1" | sbatch --parsable --wait --nodelist="$2"; echo "ended $?"'
-        said = site.run("bash", "-c", submit, "x", text, nodes, user="rosa")
-        number, _, code = said.partition("\n")
-        log = site.run("cat", f"/srv/home/rosa/.carme/session-{number}.log")
-        return Ran(int(code.split()[-1]), log, request)
+        return run_script(site, "rosa", reporter, nodes=nodes, mounts=mounts)
 
     return go
 

@@ -57,7 +57,7 @@ def test_a_session_without_gpus_opens_none(person):
     assert "nvidia" not in rosa.shell("ls /dev")
     # Outside the container the devices are in sight, and the job's control group refuses them all.
     for number in range(4):
-        said = rosa.shell(f"srun bash -c 'exec 3</dev/nvidia{number} && echo opened'")
+        said = rosa.shell(f"CARME_SRUN_OUTSIDE=1 srun bash -c 'exec 3</dev/nvidia{number} && echo opened'")
         assert "Operation not permitted" in said
         assert "opened" not in said
 
@@ -102,7 +102,9 @@ def test_a_session_sees_the_home_and_the_mounts_its_image_names_and_no_others(pe
         "/etc/group",
         "/etc/localtime",
     }
-    assert set(from_outside) - runtime == {"/srv/home/rosa", "/data", "/etc/slurm", "/run/munge"}
+    own = {"/.carme", "/etc/profile.d/zz-carme.sh"}  # of the session itself
+    assert set(from_outside) - runtime - own == {"/srv/home/rosa", "/data", "/etc/slurm", "/run/munge"}
+    assert {from_outside[where] for where in own} == {"ro"}
     assert from_outside["/data"] == "ro"
     assert from_outside["/srv/home/rosa"] == "rw"
     assert "swing.csv" in rosa.shell("ls /data")
@@ -114,13 +116,23 @@ def test_a_session_lives_in_namespaces_of_its_own(site, person):
     rosa.start(profile="cpu")
     (job,) = site.jobs("rosa")
     node = site.run("squeue", "-h", "-j", job, "-o", "%N").strip()
-    for kind in ("pid", "ipc", "mnt"):
+    for kind in ("pid", "ipc", "mnt", "user"):
         inside = rosa.shell(f"readlink /proc/self/ns/{kind}").strip()
         assert inside != site.run("readlink", f"/proc/self/ns/{kind}", node=node).strip(), kind
-    seen = rosa.shell("cat /proc/[0-9]*/comm").split()
-    assert "slurmd" not in seen
-    assert rosa.shell("touch /tmp/mine && ls /tmp").split()[-1] == "mine" or "mine" in rosa.shell("ls /tmp")
-    assert "mine" not in site.run("ls", "/tmp", node=node).split()
+    # /proc shows the session's own processes and no others, all of them the person's.
+    seen = rosa.shell("stat -c '%U' /proc/[0-9]*; cat /proc/[0-9]*/comm").split()
+    assert not {"slurmd", "bash", "tini", "root"} & set(seen)
+    assert {"rosa", "appinit"} <= set(seen)
+    for folder in ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"):
+        rosa.shell(f"echo mine > {folder}/mine")
+        assert "mine" in rosa.shell(f"ls {folder}").split(), folder
+        site.run("mkdir", "-p", folder, node=node)
+        assert "mine" not in site.run("ls", folder, node=node).split(), folder
+    # No folder that was open outside is a way out, and nothing of the image can be changed.
+    assert "/" not in rosa.shell(
+        "for fd in /proc/1/fd/* /proc/self/fd/*; do [ -d $fd ] && readlink $fd; done"
+    )
+    assert "Read-only" in rosa.shell("touch /usr/bin/x /.carme/x 2>&1")
 
 
 def test_other_groups_see_other_libraries(person):
