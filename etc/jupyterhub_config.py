@@ -85,6 +85,7 @@ c.CarmeSpawner.profiles = [
         "memory_per_gpu": "2G",
         "max_time": "1-00:00:00",
         "default_time": "2:00:00",
+        "max_extended_time": "1-12:00:00",  # its owner may extend a running session up to this
         "groups": ["researchers"],
         "images": ["base", "ml"],
     },
@@ -97,6 +98,7 @@ c.CarmeSpawner.profiles = [
         "memory": "1G",
         "max_time": "8:00:00",
         "default_time": "2:00:00",
+        "max_extended_time": "12:00:00",
         "images": ["base", "ml"],
     },
 ]

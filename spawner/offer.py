@@ -13,7 +13,7 @@ from traitlets import Dict, Instance, Integer, List, default, observe
 from traitlets.config import Config
 from wrapspawner import WrapSpawner
 
-from carme_hub.spawner import associations, choices, limits, report, script
+from carme_hub.spawner import associations, choices, limit_pages, limits, report, script
 from carme_hub.spawner.backends import backend_of, check_profiles, read_clusters
 from carme_hub.spawner.bounds import partition_of, within
 from carme_hub.spawner.catalog import Catalog
@@ -39,6 +39,7 @@ PATIENCE = 1.5  # seconds that a page or a start waits for Slurm's first answer 
 TEST_PATIENCE = 5.0  # seconds that a form waits for "sbatch --test-only"
 
 report.disarm_batchspawner()
+limit_pages.add_handlers()
 
 
 class NotStartedYet(Exception):  # noqa: N818 - no error: a link fills in the form, a person presses Start

@@ -1,18 +1,21 @@
-"""The job's reports to the hub, with that server's own token: one port, while it starts, and its end.
+"""What a job and the hub tell each other, with that server's own token: its port, its end, its time.
 
 Importing this module replaces batchspawner's ``POST /hub/api/batchspawner``, which sets any attribute of a
-spawner to what a job sends, by ``POST /hub/api/carme/report``.
+spawner to what a job sends, by ``/hub/api/carme/report``.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from typing import Any, Protocol, runtime_checkable
 
 import batchspawner.api  # registers its handler when it is imported; after this line it never does again
 from jupyterhub import apihandlers
 from jupyterhub.apihandlers import APIHandler
 from tornado import web
+
+from carme_hub.spawner.timelimit import Limited
 
 LONGEST_BODY = 200
 HIGHEST_PORT = 65535
@@ -62,8 +65,22 @@ def parse_report(body: bytes) -> int | None:
     return port
 
 
+def time_left(spawner: object) -> dict[str, int | bool | None]:
+    """Return what a session is told of its time.
+
+    Returns
+    -------
+    dict
+        ``end``: seconds since 1970, None when it is not known; ``extend``: whether its owner may extend it.
+    """
+    limit = spawner.time_limit() if isinstance(spawner, Limited) else None
+    if limit is None:
+        return {"end": None, "extend": False}
+    return {"end": limit.end, "extend": bool(limit.amounts(time.time()))}
+
+
 class ReportHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
-    """``POST /hub/api/carme/report``. The host is not asked for: it is the node Slurm names."""
+    """``/hub/api/carme/report``. The host is not asked for: it is the node Slurm names."""
 
     async def post(self) -> None:
         """Take the port, or the end, of the server whose token this is."""
@@ -75,7 +92,14 @@ class ReportHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no type
         taken = await spawner.take_end() if port is None else spawner.take_port(port)
         if not taken:
             raise web.HTTPError(409, "No report is expected from this server.")
-        self.set_status(204)
+        if port is None:
+            self.set_status(204)
+        else:
+            self.finish(time_left(spawner))
+
+    async def get(self) -> None:
+        """Tell the server whose token this is when its time ends."""
+        self.finish(time_left(self._spawner()))
 
     def _spawner(self) -> Reportable:
         # A cookie names a person, not a server; only the Authorization header counts.

@@ -2,7 +2,7 @@
 
 Standard library only, so that it works in any image and starts at once. It reaches the container on standard
 input (``python3 - COMMAND ...``), so it is in no mount and no argument. It says only a port: on which node it
-runs, the hub knows from Slurm.
+runs, the hub knows from Slurm. Once that is said, the time keeper begins its work beside it.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL for a server that has to 
 FAREWELL = 5.0  # seconds in which the hub has to learn of the end; Slurm's KillWait is 30 s by default
 CONFLICT = 409
 SERVER_ERROR = 500
+LONGEST_ANSWER = 1000
+# The source of carme_hub.spawner.timekeeper, put in by carme_hub.spawner.program.
+TIMEKEEPER = ""
 
 
 class NotReportedError(Exception):
@@ -149,8 +152,13 @@ def tls_context(environ: dict[str, str]) -> ssl.SSLContext | None:
     return context
 
 
-def send(environ: dict[str, str], message: dict[str, int | bool], time_out: float) -> None:
-    """Tell the hub something, with the server's token.
+def send(environ: dict[str, str], message: dict[str, int | bool] | None, time_out: float) -> object:
+    """Tell the hub something, with the server's token, or ask it when there is no message.
+
+    Returns
+    -------
+    object
+        The hub's answer; None when it is empty or unreadable.
 
     Raises
     ------
@@ -159,12 +167,11 @@ def send(environ: dict[str, str], message: dict[str, int | bool], time_out: floa
     """
     request = urllib.request.Request(  # noqa: S310 - the address is the hub's own
         environ["JUPYTERHUB_API_URL"].rstrip("/") + "/carme/report",
-        data=json.dumps(message).encode(),
+        data=None if message is None else json.dumps(message).encode(),
         headers={
             "Authorization": f"token {environ['JUPYTERHUB_API_TOKEN']}",
             "Content-Type": "application/json",
         },
-        method="POST",
     )
     # No proxy of the environment: the token is for the hub only.
     opener = urllib.request.build_opener(
@@ -172,11 +179,14 @@ def send(environ: dict[str, str], message: dict[str, int | bool], time_out: floa
         _NoRedirect(),
         urllib.request.HTTPSHandler(context=tls_context(environ)),
     )
-    opener.open(request, timeout=time_out).close()
+    with opener.open(request, timeout=time_out) as answer, contextlib.suppress(ValueError):
+        told: object = json.loads(answer.read(LONGEST_ANSWER))
+        return told
+    return None
 
 
-def report(child: subprocess.Popen[bytes], environ: dict[str, str], port: int) -> None:
-    """Tell the hub the port, trying again while the hub does not answer.
+def report(child: subprocess.Popen[bytes], environ: dict[str, str], port: int) -> object:
+    """Tell the hub the port, trying again while the hub does not answer, and return its answer.
 
     Raises
     ------
@@ -186,22 +196,51 @@ def report(child: subprocess.Popen[bytes], environ: dict[str, str], port: int) -
     end, delay = time.monotonic() + PATIENCE, 0.1
     while child.poll() is None:
         try:
-            send(environ, {"port": port}, REQUEST_TIMEOUT)
+            return send(environ, {"port": port}, REQUEST_TIMEOUT)
         except urllib.error.HTTPError as error:
             problem = f"{error.code} {error.reason}"
             if error.code == CONFLICT:
                 # An earlier try arrived although its answer was lost.
-                return
+                return None
             if error.code < SERVER_ERROR:
                 raise NotReportedError(problem) from None
         except OSError as error:
             problem = str(error)
-        else:
-            return
         if time.monotonic() > end:
             raise NotReportedError(problem)
         time.sleep(delay)
         delay = min(2 * delay, 5.0)
+    return None
+
+
+def keep_time(environ: dict[str, str], first: object) -> None:
+    """Warn of the end of the time limit, in a thread of its own. The server does not depend on it.
+
+    Parameters
+    ----------
+    environ
+        As for `serve`.
+    first
+        The hub's answer to the report.
+    """
+
+    def ask() -> object:
+        try:
+            return send(environ, None, REQUEST_TIMEOUT)
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from None
+
+    def run() -> None:
+        try:
+            module: dict[str, object] = {"__name__": "timekeeper"}
+            # A text of ours, as this one is.
+            exec(compile(TIMEKEEPER, "timekeeper", "exec"), module)  # noqa: S102
+            module["keep"](ask, environ, first)  # type: ignore[operator]
+        except Exception as problem:  # noqa: BLE001 - the thread's end is no reason for the session's
+            say(f"nobody will be warned of the time limit: {problem!r}")
+
+    if TIMEKEEPER:
+        threading.Thread(target=run, daemon=True, name="timekeeper").start()
 
 
 def tell_end(environ: dict[str, str]) -> None:
@@ -314,11 +353,12 @@ def serve(words: list[str], environ: dict[str, str]) -> int:
         pass_signals_on(child)
         if wait_until_ours(child, host, port):
             try:
-                report(child, environ, port)
+                first = report(child, environ, port)
             except NotReportedError as problem:
                 say(f"the hub did not take the report of port {port}: {problem}")
                 stop(child)
                 return EXIT_NOT_REPORTED
+            keep_time(environ, first)
             return see_off(child, environ, port)
         if child.poll() is not None and not listeners(port):
             return exit_code(child)

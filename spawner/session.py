@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 from jupyterhub.spawner import Spawner
 
-from carme_hub.spawner import failure, progress, script
+from carme_hub.spawner import failure, program, progress, script, timekeeper
 from carme_hub.spawner.answers import Ending, Phase
 from carme_hub.spawner.backends import LOCAL, backend_of
 from carme_hub.spawner.errors import SessionError
@@ -89,7 +88,7 @@ class Session(JobSession):
             home=account.home,
             mark=f"carme:{hub}:{quote(self.user.name, safe='')}/{quote(self.name, safe='')}",
             command=(*self.cmd, *self.get_args()),
-            reporter=_REPORTER,
+            reporter=program.source(),
             apptainer=self.apptainer,
         )
 
@@ -105,6 +104,7 @@ class Session(JobSession):
     def get_env(self) -> dict[str, Any]:
         """Return JupyterHub's own variables and those of the site; nothing of the hub's environment."""
         basic = {"SHELL": "/bin/bash", "LANG": "C.UTF-8", "JUPYTERHUB_DEFAULT_URL": "/lab"}
+        basic[timekeeper.LEVELS] = ",".join(f"{60 * minutes:g}" for minutes in self.warn_before)
         variables: dict[str, Any] = basic | Spawner.get_env(self)
         return variables
 
@@ -213,6 +213,3 @@ class LocalSession(Session):
 def session_class(cluster: str) -> type[Session]:
     """Return what runs sessions on a cluster, or on the hub's own machine ("local")."""
     return LocalSession if cluster == LOCAL else SlurmSession
-
-
-_REPORTER = Path(script.__file__).with_name("reporter.py").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from traitlets import Dict, HasTraits, Integer, List, Unicode
+from traitlets import Dict, Float, HasTraits, Integer, List, Unicode
 
 DAY = 86400  # seconds
 
@@ -33,6 +33,14 @@ class SessionSettings(HasTraits):  # type: ignore[misc]  # traitlets has no type
         config=True,
         help="""Seconds from the job's start until its server has to listen. The time in the queue does not
         count; that is limited by start_timeout.""",
+    )
+    warn_before = List(
+        Float(min=0),
+        [15, 5],
+        config=True,
+        help="""Minutes before the end of a session's time limit in which its owner is warned: in the
+        session's terminals, in JupyterLab and Code-Server (with images made from ours), and, from the first
+        one on, on the hub's page. Empty for no warning.""",
     )
     # A job may wait in the queue for days, and that is nobody's fault.
     start_timeout = Integer(

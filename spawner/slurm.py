@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from carme_hub.spawner import accounting, answers, estimate
+from carme_hub.spawner import accounting, answers, estimate, timelimit
 from carme_hub.spawner.cluster import NODES_FORMAT, parse_nodes, parse_partitions, with_rules
 
 if TYPE_CHECKING:
@@ -382,6 +382,82 @@ class Slurm:
         if done.code:
             raise SlurmUnavailable(f"{PurePath(words[0]).name}: {_words(done.err)}")
         return done.out
+
+    async def running(self, job_id: int) -> timelimit.Job | None:
+        """Ask for what an extension of a job depends on; None when Slurm does not know the job.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When there is no answer.
+        """
+        form = timelimit.SEPARATOR.join(timelimit.JOB.values())
+        words = [f"{self.folder}/squeue", "--noheader", f"--format={form}", f"--jobs={job_id}"]
+        done = await self.run(words, env=_SECONDS)
+        if done.code and "Invalid job id specified" not in done.err:
+            raise SlurmUnavailable(f"Slurm does not answer at the moment ({_words(done.err)}).")
+        return timelimit.parse_running(done.out)
+
+    async def partition_limit(self, partition: str) -> int | None:
+        """Return the longest time of a partition in minutes; None when it has no limit.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When there is no answer.
+        ValueError
+            When the answer cannot be read.
+        """
+        return timelimit.parse_partition_limit(await self._show("partition", partition))
+
+    async def reservations(self) -> list[timelimit.Reservation]:
+        """Return all reservations of nodes.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When there is no answer.
+        """
+        return timelimit.parse_reservations(await self._show("reservation"))
+
+    async def host_names(self, nodes: str) -> frozenset[str]:
+        """Write out a list of nodes such as ``node[1-3]``.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When Slurm cannot read it.
+        """
+        return frozenset((await self._show("hostnames", nodes)).split())
+
+    async def _show(self, *words: str) -> str:
+        done = await self.run([f"{self.folder}/scontrol", "--oneliner", "show", *words], env=_SECONDS)
+        if done.code:
+            raise SlurmUnavailable(f"Slurm does not answer at the moment ({_words(done.err)}).")
+        return done.out
+
+    async def set_time_limit(self, job_id: int, minutes: int) -> None:
+        """Change a job's time limit, as the hub: only Slurm's operators may make it longer.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When the controller does not answer.
+        SlurmError
+            With Slurm's words, when it does not do it.
+        """
+        words = [f"{self.folder}/scontrol", "update", f"JobId={job_id}", f"TimeLimit={minutes}"]
+        done = await self.run(words)
+        if done.code == 0:
+            return
+        if re.search(r"permission denied|invalid user id", done.err, re.IGNORECASE):
+            raise SlurmError(
+                "This hub may not extend sessions: its account is no operator of Slurm. "
+                "Please tell the administrators."
+            )
+        if _UNAVAILABLE.search(done.err):
+            raise SlurmUnavailable(f"Slurm does not answer at the moment ({_words(done.err)}).")
+        raise SlurmError(f"Slurm did not extend the session: {_words(done.err)}.")
 
 
 def _words(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub.spawner import Spawner
@@ -11,10 +12,13 @@ from wrapspawner import WrapSpawner
 from carme_hub.spawner import choices, estimate_page, progress
 from carme_hub.spawner.answers import Phase
 from carme_hub.spawner.backends import read_clusters
+from carme_hub.spawner.extend import extend
 from carme_hub.spawner.limits import Held
 from carme_hub.spawner.offer import OfferingSpawner
 from carme_hub.spawner.session import session_class
+from carme_hub.spawner.slurm import Slurm
 from carme_hub.spawner.summary import summary
+from carme_hub.spawner.timelimit import NotExtended, limit_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,9 +28,12 @@ if TYPE_CHECKING:
     from carme_hub.spawner.catalog import Catalog
     from carme_hub.spawner.session import Session
     from carme_hub.spawner.summary import Summary
+    from carme_hub.spawner.timelimit import TimeLimit
 
 
 estimate_page.register()
+
+NEWS = 5.0  # seconds to wait until Slurm shows a limit that it took
 
 # Traits that each makes for itself; JupyterHub warns of whoever reads "db".
 _OWN = {"parent", "log", "config", "db"}
@@ -57,6 +64,7 @@ class CarmeSpawner(OfferingSpawner):
     def __init__(self, **traits: Any) -> None:
         self._guard: asyncio.Task[None] | None = None
         self._begun = asyncio.Event()
+        self._extending = asyncio.Lock()
         super().__init__(**traits)
 
     @property
@@ -168,6 +176,40 @@ class CarmeSpawner(OfferingSpawner):
         if self._guard is not None:
             await asyncio.shield(self._guard)
         return True
+
+    # --- Its time limit (timelimit.Limited) ---
+
+    def time_limit(self) -> TimeLimit | None:
+        """Return when the session ends; None when it does not run or nothing is known yet."""
+        child = self.child
+        if child is None or not child.job_id:
+            return None
+        offered = self.catalog.visible_to(self.person.groups).profiles
+        profile = offered.get(str(child.options.get("profile", "")))
+        most = profile.max_extended_time if profile and isinstance(child.runner, Slurm) else None
+        return limit_of(child.watcher.view(int(child.job_id)), most, self.warn_before)
+
+    async def extend(self, minutes: int) -> TimeLimit | None:
+        """Make the session last so many minutes from its start, and return its new limit.
+
+        Raises
+        ------
+        NotExtended
+            With a sentence, when it stays as it is.
+        """
+        child, limit = self.child, self.time_limit()
+        if child is None or limit is None or not isinstance(child.runner, Slurm):
+            raise NotExtended("This session cannot be extended: it does not run, or not in Slurm.")
+        async with self._extending:
+            number = int(child.job_id)
+            before = child.watcher.view(number)
+            if await extend(child.runner, number, minutes, limit.most):
+                # Pages are right at once.
+                child.watcher.look()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(NEWS):
+                        await child.watcher.changed(number, before)
+        return self.time_limit()
 
     # --- Pages and state ---
 

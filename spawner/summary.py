@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
-from carme_hub.spawner.units import show_minutes
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -50,8 +48,6 @@ def summary(session: Mapping[str, str | int], catalog: Catalog, job_id: str, nod
         parts.append(f"{nodes} nodes")
     elif node:
         parts.append(node)
-    if "time" in session:
-        parts.append(f"time limit {show_minutes(int(session['time']))}")
     return {
         "title": profile.title if profile else str(session.get("profile", "")),
         "what": ", ".join(parts),

@@ -1,0 +1,83 @@
+"""A Jupyter Server extension: tells JupyterLab when the session's time limit ends, and whether to warn of it.
+
+carme-hub's program around the server (`carme_hub.spawner.timekeeper`) writes that to a file in the session's
+private /tmp. Without the file there is nothing to tell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, Any
+
+# The image has it, whoever works on this may not.
+from jupyter_server.base.handlers import APIHandler  # type: ignore[import-not-found,unused-ignore]
+from jupyter_server.utils import url_path_join  # type: ignore[import-not-found,unused-ignore]
+from tornado import web
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FILE = "/tmp/.carme-time-limit.json"  # noqa: S108 - as in carme_hub.spawner.timekeeper
+LONGEST = 2000
+SELDOM, OFTEN = 600, 5  # seconds between two questions of a page, at most and at least
+
+
+def read(path: str = FILE, now: float | None = None) -> dict[str, Any]:
+    """Return what a page has to know; empty when nothing is known.
+
+    Returns
+    -------
+    dict
+        ``end``: seconds since 1970; ``warned``: seconds before the end of the warning that was given last,
+        None before the first one; ``extend``: whether the owner may extend the session; ``home``: address of
+        the page where; ``again``: seconds until it makes sense to ask again.
+    """
+    now = time.time() if now is None else now
+    answer: dict[str, Any] = {"end": None, "warned": None, "extend": False, "home": home(), "again": SELDOM}
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, encoding="utf-8") as file:
+            about = os.fstat(descriptor)
+            if about.st_uid != os.getuid() or not stat.S_ISREG(about.st_mode):
+                return answer
+            told = json.loads(file.read(LONGEST))
+        for name in ("end", "warned"):
+            answer[name] = None if told[name] is None else float(told[name])
+        answer["extend"] = told["extend"] is True
+        # One second later the file says what it has to say then.
+        answer["again"] = min(max(float(told["next"]) - now + 1, OFTEN), SELDOM)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return answer
+
+
+def home(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the address of the hub's home page, as a browser of this session sees it."""
+    hub = environ.get("JUPYTERHUB_PUBLIC_HUB_URL")
+    if not hub:
+        hub = environ.get("JUPYTERHUB_HOST", "") + url_path_join(
+            environ.get("JUPYTERHUB_BASE_URL", "/"), "hub/"
+        )
+    return str(url_path_join(hub, "home"))
+
+
+class TimeLimitHandler(APIHandler):  # type: ignore[misc,unused-ignore]
+    """``GET carme/time-limit``."""
+
+    @web.authenticated
+    def get(self) -> None:
+        """Tell it to the session's own page."""
+        self.set_header("Cache-Control", "no-store")
+        self.finish(json.dumps(read()))
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": "carme_time_limit"}]
+
+
+def _load_jupyter_server_extension(server: Any) -> None:
+    base = server.web_app.settings["base_url"]
+    server.web_app.add_handlers(".*$", [(url_path_join(base, "carme", "time-limit"), TimeLimitHandler)])
