@@ -3,6 +3,8 @@
 import http.server
 import json
 import os
+import pty
+import select
 import signal
 import socket
 import subprocess
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from carme_hub.spawner import reporter
+from carme_hub.spawner import program, reporter
 
 SOURCE = Path(reporter.__file__)
 SCHEME = "http"
@@ -34,6 +36,7 @@ while True: time.sleep(60)
 class Hub(http.server.ThreadingHTTPServer):
     def __init__(self, answers):
         self.answers, self.reports, self.heard = list(answers), [], threading.Event()
+        self.end, self.asked = None, []
         self.gate = threading.Event()
         self.gate.set()
         super().__init__(("127.0.0.1", 0), Handler)
@@ -49,6 +52,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.reports.append((self.path, self.headers["Authorization"], json.loads(body)))
         self.server.gate.wait(10)
+        if self.server.end is not None:
+            self.tell_end()
+            return
         answer = self.server.answers.pop(0) if self.server.answers else 204
         self.send_response(answer)
         if answer == 302:
@@ -58,7 +64,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if answer == 204:
             self.server.heard.set()
 
-    do_GET = do_POST  # noqa: N815 - the name that http.server looks for
+    def do_GET(self):
+        if self.server.end is None:
+            self.do_POST()
+            return
+        self.server.asked.append((self.path, self.headers["Authorization"]))
+        self.tell_end()
+
+    def tell_end(self):
+        body = json.dumps({"end": self.server.end, "extend": True}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_):
         pass
@@ -93,7 +111,7 @@ def run():
     """Start the reporter as the batch script does: on standard input, isolated from what is installed."""
     started = []
 
-    def go(hub, *words, **more):
+    def go(hub, *words, source=None, **more):
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-", *(words or (sys.executable, "-c", SERVER))],
             stdin=subprocess.PIPE,
@@ -102,7 +120,7 @@ def run():
             text=True,
             env=environment(hub, **more),
         )
-        process.stdin.write(SOURCE.read_text())
+        process.stdin.write(source or SOURCE.read_text())
         process.stdin.close()
         started.append(process)
         return process
@@ -279,6 +297,24 @@ def test_sockets_of_grandchildren_are_ours():
 )
 def test_only_the_port_of_the_address_changes(url, expected):
     assert reporter.with_port(url, 81) == expected
+
+
+def test_a_session_is_warned_in_its_terminals_and_files_by_what_the_hub_says(hub, run, tmp_path):
+    """The whole program, as it reaches a container; only where it writes is another place."""
+    site = hub()
+    site.end = time.time() + 300
+    outer, inner = pty.openpty()
+    (tmp_path / "0").symlink_to(os.ttyname(inner))
+    text = program.source().replace("/dev/pts", str(tmp_path)).replace("/tmp/.carme", f"{tmp_path}/.carme")
+    run(site, source=text, CARME_WARN_BEFORE="299")
+    assert select.select([outer], [], [], 20)[0]
+    assert b"*** This session ends in 5 minutes" in os.read(outer, 1000)
+    said = json.loads((tmp_path / ".carme-time-limit.json").read_text())
+    assert (said["end"], said["extend"]) == (site.end, True)
+    # Before it warned it asked, with the token, whether that is still right.
+    assert site.asked[0] == ("/hub/api/carme/report", "token secret")
+    for one in (outer, inner):
+        os.close(one)
 
 
 def test_it_needs_nothing_but_the_standard_library():

@@ -499,7 +499,9 @@ async def test_nothing_of_batchspawners_shell_is_left(make, name):
 def test_the_environment_is_jupyterhubs_and_the_sites(make, monkeypatch):
     monkeypatch.setenv("JUPYTERHUB_SINGLEUSER_APP", "x")
     one = make(environment={"SITE": "yes", "NUMBER": 3})._new_session("slurm")
-    assert set(one.get_env()) - set(Spawner.get_env(one)) == {"SHELL", "LANG", "JUPYTERHUB_DEFAULT_URL"}
+    ours = {"SHELL", "LANG", "JUPYTERHUB_DEFAULT_URL", "CARME_WARN_BEFORE"}
+    assert set(one.get_env()) - set(Spawner.get_env(one)) == ours
+    assert one.get_env()["CARME_WARN_BEFORE"] == "900,300"
     assert "JUPYTERHUB_SINGLEUSER_APP" not in one.get_env()
     assert one.get_env()["SITE"] == "yes"
 

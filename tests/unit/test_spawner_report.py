@@ -3,17 +3,19 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from tornado import web
 
 from carme_hub.spawner import report
+from carme_hub.spawner.timelimit import TimeLimit
 
 UPSTREAM = "import batchspawner"
 OURS = "import carme_hub.spawner.report"
 ROUTES = """
 from jupyterhub.apihandlers import default_handlers
-print([h[0] for h in default_handlers if 'batch' in h[0] or 'carme' in h[0]])
+print([h[0] for h in default_handlers if 'batch' in h[0] or 'report' in h[0]])
 """
 
 
@@ -110,13 +112,16 @@ class Call(report.ReportHandler):
     def __init__(self, owner, header, *, by_token=True, body=b'{"port": 40000}'):
         self._jupyterhub_user, self._header, self._token_authenticated = owner, header, by_token
         self.request = type("Request", (), {"body": body})
-        self.status = None
+        self.status, self.answer = None, None
 
     def get_auth_token(self):
         return self._header
 
     def set_status(self, status):
         self.status = status
+
+    def finish(self, answer):
+        self.answer = answer
 
 
 async def refused(call):
@@ -129,7 +134,7 @@ async def test_the_sessions_own_token_reports_once():
     session, other = Session("t1"), Session("t2")
     call = Call(Owner(other, session), "t1")
     await call.post()
-    assert (call.status, session.port, other.port) == (204, 40000, 0)
+    assert (call.answer, session.port, other.port) == ({"end": None, "extend": False}, 40000, 0)
     assert await refused(Call(Owner(other, session), "t1", body=b'{"port": 1}')) == 409
     assert session.port == 40000
 
@@ -152,6 +157,39 @@ async def test_the_end_is_told_after_the_port_and_by_its_own_token():
     call = Call(Owner(session), "t1", body=b'{"ended": true}')
     await call.post()
     assert (call.status, session.ended) == (204, True)
+
+
+class TimedSession(Session):
+    limit = None
+
+    def time_limit(self):
+        return self.limit
+
+    async def extend(self, minutes):
+        raise AssertionError(f"a report extends nothing, here to {minutes}")
+
+
+async def test_a_session_is_told_its_end_with_its_own_token_only():
+    session = TimedSession("t1", taken=True)
+    call = Call(Owner(session), "t1")
+    await call.get()
+    assert call.answer == {"end": None, "extend": False}
+    start = int(time.time())
+    session.limit = TimeLimit(start, start + 3600, most=120)
+    await call.get()
+    assert call.answer == {"end": start + 3600, "extend": True}
+    session.limit = TimeLimit(start, start + 3600)
+    await call.get()
+    assert call.answer == {"end": start + 3600, "extend": False}
+    for stranger in (
+        Call(Owner(session), "t2"),
+        Call(Owner(session), "t1", by_token=False),
+        Call(None, "t1"),
+    ):
+        with pytest.raises(web.HTTPError) as error:
+            await stranger.get()
+        assert error.value.status_code == 403
+        assert stranger.answer is None
 
 
 async def test_a_service_and_a_stranger_report_nothing():
