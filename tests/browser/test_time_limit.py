@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_walk import log_in
+from tests.browser.test_walk import PATIENCE, log_in
 from tests.support import until
 
+SOON = re.compile(r"This session ends in [45] minutes")
 # Its server starts when the test says so, after the end of its job has been moved near to the warning.
 WAIT = "import os, time\nwhile not os.path.exists('/srv/home/rosa/go'):\n    time.sleep(0.1)\n"
 TERMINAL = """
@@ -42,19 +44,20 @@ def ending(site, person):
 def test_a_session_is_warned_in_a_terminal_and_in_the_browser_and_extended_by_a_click(
     site, ending, page: Page
 ):
-    assert "*** This session ends in 5 minutes" in ending.python(TERMINAL)
+    with ThreadPoolExecutor(1) as thread:  # this one has Playwright's event loop
+        assert "*** This session ends in 5 minutes" in thread.submit(ending.python, TERMINAL).result()
     assert ending.get("/carme/time-limit").json()["warned"] == 300
 
     log_in(site, page, "rosa")
     page.goto("/user/rosa/code-server/")
     page.locator(".monaco-workbench").wait_for()
-    warning = page.locator(".notification-toast", has_text="This session ends in 5 minutes")
-    expect(warning).to_be_visible()
+    warning = page.locator(".notification-toast", has_text=SOON)
+    expect(warning).to_be_visible(timeout=PATIENCE)
     expect(warning.get_by_role("button", name="Extend")).to_be_visible()
 
     page.goto("/user/rosa/lab?reset")
-    notice = page.locator(".Toastify__toast", has_text=re.compile(r"This session ends in [45] minutes"))
-    expect(notice).to_be_visible()
+    notice = page.locator(".Toastify__toast", has_text=SOON)
+    expect(notice).to_be_visible(timeout=PATIENCE)
     with page.expect_popup() as opened:
         notice.get_by_role("button", name="Extend").click()
     home = opened.value
