@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from carme_hub.spawner.slurm import Slurm
 
 
-async def extend(slurm: Slurm, job_id: int, asked: int, most: int) -> bool:
+async def extend(slurm: Slurm, job_id: int, owner: str, asked: int, most: int) -> bool:
     """Set a running job's time limit.
 
     The limit is the one asked for, not one more piece: to ask twice is to ask once. A limit that is longer
@@ -26,6 +26,8 @@ async def extend(slurm: Slurm, job_id: int, asked: int, most: int) -> bool:
         The job's cluster.
     job_id
         From the spawner's own state.
+    owner
+        Name of the account the job runs as.
     asked, most
         Minutes from the job's start.
 
@@ -47,7 +49,7 @@ async def extend(slurm: Slurm, job_id: int, asked: int, most: int) -> bool:
             raise NotExtended(problem)
         if job.limit is None or asked <= job.limit:
             return False
-        problem = await _in_the_way(slurm, job, asked)
+        problem = await _accounting(slurm, job, owner, asked) or await _in_the_way(slurm, job, asked)
         if problem:
             raise NotExtended(problem)
         await slurm.set_time_limit(job_id, asked)
@@ -58,6 +60,13 @@ async def extend(slurm: Slurm, job_id: int, asked: int, most: int) -> bool:
             f"Slurm's answer cannot be read ({error}). Please tell the administrators."
         ) from error
     return True
+
+
+async def _accounting(slurm: Slurm, job: timelimit.Job, owner: str, asked: int) -> str:
+    known = await slurm.accounting()
+    if "limits" not in known.enforced:
+        return ""
+    return timelimit.accounting_refusal(asked, job, known, await slurm.membership(owner, known.cluster))
 
 
 async def _in_the_way(slurm: Slurm, job: timelimit.Job, asked: int) -> str:

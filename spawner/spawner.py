@@ -203,7 +203,7 @@ class CarmeSpawner(OfferingSpawner):
         async with self._extending:
             number = int(child.job_id)
             before = child.watcher.view(number)
-            if await extend(child.runner, number, minutes, limit.most):
+            if await extend(child.runner, number, self.user.name, minutes, limit.most):
                 # Pages are right at once.
                 child.watcher.look()
                 with contextlib.suppress(TimeoutError):

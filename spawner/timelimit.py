@@ -12,6 +12,7 @@ from carme_hub.spawner import units
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from carme_hub.spawner.accounting import Accounting, Membership
     from carme_hub.spawner.watcher import View
 
 STEPS = (30, 60, 240)  # minutes that a page offers
@@ -26,6 +27,8 @@ JOB = {
     "partition": "%P",
     "nodes": "%N",
     "reservation": "%v",
+    "qos": "%q",
+    "account": "%a",
 }
 _EPOCH = re.compile(r"[0-9]{1,11}")
 
@@ -129,6 +132,8 @@ class Job:
     partition: str
     nodes: str
     reservation: str
+    qos: str = ""
+    account: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,8 @@ def parse_running(text: str) -> Job | None:
         partition=values["partition"].strip(),
         nodes=values["nodes"].strip(),
         reservation=values["reservation"].strip().replace("(null)", "").replace("N/A", ""),
+        qos=values["qos"].strip().lower(),
+        account=values["account"].strip().lower(),
     )
 
 
@@ -218,6 +225,30 @@ def refusal(asked: int, most: int, job: Job | None, partition_limit: int | None)
             f"{spoken(asked)} was asked for."
         )
     return ""
+
+
+def accounting_refusal(asked: int, job: Job, known: Accounting, member: Membership | None) -> str:
+    """Say which QOS or account limits a job's time, as Slurm does: the QOS counts before the account.
+
+    Parameters
+    ----------
+    asked
+        Minutes from the session's start.
+    job, known, member
+        The job, and what accounting says of the cluster and the job's owner.
+    """
+    own = [
+        one.max_time
+        for one in (member.associations if member else ())
+        if one.account == job.account and one.partition in {"", job.partition}
+    ]
+    quality = known.qualities.get(job.qos)
+    limits = [(f"with the QOS {job.qos}", quality.max_time if quality else None)]
+    limits += [(f"of the account {job.account}", longest) for longest in own]
+    where, longest = next(((where, most) for where, most in limits if most is not None), ("", None))
+    if longest is None or asked <= longest:
+        return ""
+    return f"Sessions {where} may last {spoken(longest)} in all; {spoken(asked)} was asked for."
 
 
 def obstacle(asked: int, job: Job, reservations: Iterable[tuple[Reservation, bool]], now: float) -> str:

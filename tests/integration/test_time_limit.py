@@ -83,6 +83,18 @@ def test_the_partitions_limit_holds_although_slurm_would_let_the_hub_go_beyond_i
     assert limit(site, session) == before
 
 
+def test_the_time_of_the_qos_holds_too(site, session):
+    before = limit(site, session)
+    site.run("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxWall=5:00:00")
+    try:
+        refused = ask(session, 360)
+    finally:
+        site.run("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxWall=-1")
+    assert refused.status_code == 409
+    assert "QOS normal may last 5 h in all; 6 h was asked for" in refused.json()["message"]
+    assert limit(site, session) == before
+
+
 def test_maintenance_of_its_nodes_is_not_run_into(site, session):
     before = limit(site, session)
     (job,) = site.jobs("rosa")

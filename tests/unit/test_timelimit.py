@@ -5,6 +5,7 @@ import time
 import pytest
 
 from carme_hub.spawner import timelimit
+from carme_hub.spawner.accounting import Accounting, Association, Membership, Quality
 from carme_hub.spawner.answers import Phase
 from carme_hub.spawner.extend import extend
 from carme_hub.spawner.limit_pages import parse_body, parse_limit
@@ -14,7 +15,7 @@ from carme_hub.spawner.watcher import View
 
 START = 1_795_357_703
 HOUR = 3600
-JOB = Job("RUNNING", START, 120, "gpu", "node[1-2]", "")
+JOB = Job("RUNNING", START, 120, "gpu", "node[1-2]", "", "normal", "research")
 
 
 @pytest.mark.parametrize(
@@ -66,10 +67,12 @@ def test_the_limit_is_slurms_and_the_bound_the_profiles():
 
 
 def test_squeues_line_is_read():
-    line = timelimit.SEPARATOR.join(["RUNNING", str(START), "2:00:00", "gpu", "node[1-2]", "(null)"])
+    line = timelimit.SEPARATOR.join(
+        ["RUNNING", str(START), "2:00:00", "gpu", "node[1-2]", "(null)", "normal", "Research"]
+    )
     assert timelimit.parse_running(line + "\n") == JOB
-    endless = timelimit.SEPARATOR.join(["PENDING", "N/A", "UNLIMITED", "gpu", "", "maint"])
-    assert timelimit.parse_running(endless) == Job("PENDING", None, None, "gpu", "", "maint")
+    endless = timelimit.SEPARATOR.join(["PENDING", "N/A", "UNLIMITED", "gpu", "", "maint", "normal", "x"])
+    assert timelimit.parse_running(endless) == Job("PENDING", None, None, "gpu", "", "maint", "normal", "x")
     assert timelimit.parse_running("") is None
 
 
@@ -138,6 +141,25 @@ def test_a_reservation_of_its_nodes_stands_in_the_way(own, found, word):
     assert bool(said) == bool(word)
 
 
+@pytest.mark.parametrize(
+    ("qos", "account", "partition", "word"),
+    [
+        (None, None, "", ""),
+        (480, None, "", "QOS normal may last 8 h"),
+        (None, 480, "", "account research may last 8 h"),
+        (None, 480, "gpu", "account research may last 8 h"),
+        (None, 480, "cpu", ""),
+        (720, 480, "", ""),  # the QOS counts before the account
+    ],
+)
+def test_the_times_of_qos_and_account_hold_for_extensions_too(qos, account, partition, word):
+    known = Accounting("carme", frozenset({"limits"}), {"normal": Quality("normal", max_time=qos)})
+    member = Membership("research", (Association("research", partition, max_time=account),))
+    said = timelimit.accounting_refusal(720, JOB, known, member)
+    assert word in said
+    assert bool(said) == bool(word)
+
+
 class Slurm:
     """A controller that can be made to say anything: the real one is in the integration test."""
 
@@ -153,6 +175,9 @@ class Slurm:
     async def reservations(self):
         return []
 
+    async def accounting(self):
+        return Accounting()
+
     async def set_time_limit(self, job_id, minutes):
         if self.fails:
             raise self.fails
@@ -161,26 +186,26 @@ class Slurm:
 
 async def test_a_limit_is_set_once_and_never_made_shorter():
     slurm = Slurm()
-    assert await extend(slurm, 7, 180, 720)
+    assert await extend(slurm, 7, "rosa", 180, 720)
     assert slurm.set == [(7, 180)]
     slurm.job = Job("RUNNING", START, 180, "gpu", "node1", "")
-    assert not await extend(slurm, 7, 180, 720)
-    assert not await extend(slurm, 7, 60, 720)
+    assert not await extend(slurm, 7, "rosa", 180, 720)
+    assert not await extend(slurm, 7, "rosa", 60, 720)
     assert slurm.set == [(7, 180)]
     slurm.job = Job("RUNNING", START, None, "gpu", "node1", "")
-    assert not await extend(slurm, 7, 180, 720)
+    assert not await extend(slurm, 7, "rosa", 180, 720)
 
 
 @pytest.mark.parametrize("error", [SlurmUnavailable("Slurm is away."), SlurmError("Slurm said no.")])
 async def test_what_slurm_does_not_do_is_a_sentence(error):
     with pytest.raises(NotExtended, match="stays as it is"):
-        await extend(Slurm(fails=error), 7, 180, 720)
+        await extend(Slurm(fails=error), 7, "rosa", 180, 720)
 
 
 async def test_a_refusal_changes_nothing():
     slurm = Slurm()
     with pytest.raises(NotExtended, match="12 h in all"):
-        await extend(slurm, 7, 10_000, 720)
+        await extend(slurm, 7, "rosa", 10_000, 720)
     assert slurm.set == []
 
 
