@@ -103,10 +103,13 @@ class Picture:
     ----------
     taken_at
         ``time.monotonic()`` before squeue was started.
+    complete
+        False when something in the answer was not squeue's: nothing follows from a missing job then.
     """
 
     taken_at: float
     jobs: Mapping[int, QueueEntry]
+    complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,16 @@ class Ending:
     reason: str = ""
     exit_code: int = 0
     signal: int = 0
+
+
+def _queue_words(line: str) -> list[str] | None:
+    words = line.split(SEPARATOR)
+    return words if len(words) == len(QUEUE) and words[0].isascii() and words[0].isdigit() else None
+
+
+def is_whole_queue(text: str) -> bool:
+    """Say whether all of an answer is squeue's own: an error message or half a line makes it none."""
+    return all(_queue_words(line) for line in text.splitlines() if line.strip())
 
 
 def parse_queue(text: str, wanted: Collection[int]) -> dict[int, QueueEntry]:
@@ -133,8 +146,8 @@ def parse_queue(text: str, wanted: Collection[int]) -> dict[int, QueueEntry]:
     pending: dict[int, tuple[int, list[str]]] = {}
     lines: dict[str, list[tuple[int, int]]] = {}
     for line in text.splitlines():
-        words = line.split(SEPARATOR)
-        if len(words) != len(QUEUE) or not (words[0].isascii() and words[0].isdigit()):
+        words = _queue_words(line)
+        if words is None:
             continue
         number, state, reason, node, start, end, partition, priority = words
         job_id = int(number)

@@ -257,7 +257,8 @@ class Slurm:
         done = await self.run([f"{self.folder}/squeue", *ask, f"--format={form}"], env=_SECONDS)
         if done.code:
             raise SlurmUnavailable(f"squeue: {_words(done.err)}")
-        return answers.Picture(taken_at, answers.parse_queue(done.out, frozenset(job_ids)))
+        entries = answers.parse_queue(done.out, frozenset(job_ids))
+        return answers.Picture(taken_at, entries, answers.is_whole_queue(done.out))
 
     async def cluster(self) -> Cluster:
         """Ask for all nodes and partitions with one sinfo, and seldom for who may use the partitions.

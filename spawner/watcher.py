@@ -108,6 +108,7 @@ class Watcher:
         self._news: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._unknown: set[str] = set()
+        self._whole = True
         self._overview = Overview(source, log)
 
     @property
@@ -249,6 +250,10 @@ class Watcher:
         if not asked:
             return
         picture = await self._source.queue(asked)
+        if picture.complete is not self._whole:
+            self._whole = picture.complete
+            if not self._whole:
+                self._log.warning("Not all of squeue's answer could be read; no job counts as gone meanwhile")
         changed = False
         for number in open_jobs:
             watched = self._jobs.get(number)
@@ -268,6 +273,8 @@ class Watcher:
         """Cancel the abandoned jobs that are still there."""
         for number, job in list(self._abandoned.items()):
             entry = picture.jobs.get(number)
+            if entry is None and not picture.complete:
+                continue
             if entry is None or self._phase(entry) is Phase.ENDED:
                 del self._abandoned[number]
             elif self._phase(entry) is Phase.PENDING or time.monotonic() >= job.due:
@@ -306,7 +313,8 @@ class Watcher:
     def _seen(self, number: int, watched: _Watched, picture: Picture) -> View | None:
         entry = picture.jobs.get(number)
         if entry is None:
-            return None if picture.taken_at <= watched.since else View(Phase.ENDED, UNKNOWN)
+            known_gone = picture.complete and picture.taken_at > watched.since
+            return View(Phase.ENDED, UNKNOWN) if known_gone else None
         return View(
             self._phase(entry),
             entry.state,

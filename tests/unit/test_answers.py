@@ -89,3 +89,11 @@ def test_a_job_is_read():
 )
 def test_accounting_is_read(text, ending):
     assert answers.parse_accounting(text, 9) == ending
+
+
+def test_an_answer_with_a_line_that_is_not_squeues_is_not_whole():
+    line = answers.SEPARATOR.join(("7", "RUNNING", "None", "node1", "N/A", "N/A", "cpu", "1"))
+    assert answers.is_whole_queue("")
+    assert answers.is_whole_queue(f"{line}\n{line}\n")
+    for broken in ("xyz", line[:20], f"{line}\nslurm_load_jobs error: Unable to contact", f"x{line}"):
+        assert not answers.is_whole_queue(broken)

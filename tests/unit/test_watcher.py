@@ -19,6 +19,7 @@ class ScriptedSlurm:
         self.endings = {}
         self.endings_asked = []
         self.failing = False
+        self.complete = True
         self.gate = self.slow = None
         self.late = 0.0
 
@@ -34,7 +35,7 @@ class ScriptedSlurm:
             job: QueueEntry(job, *(state if isinstance(state, tuple) else (state,)))
             for job, state in self.states.items()
         }
-        return Picture(taken_at, entries)
+        return Picture(taken_at, entries, self.complete)
 
     async def ending(self, job_id):
         self.endings_asked.append(job_id)
@@ -154,6 +155,23 @@ async def test_a_missing_job_is_gone_and_accounting_is_asked_once(slurm, watcher
     await asyncio.sleep(0.15)
     assert slurm.endings_asked == [1]
     assert len(slurm.asked) == 1, "an ended job is not asked for again"
+
+
+async def test_nothing_follows_from_a_job_that_is_missing_in_an_answer_that_is_not_whole(
+    slurm, watcher, caplog
+):
+    async def cancel():
+        raise AssertionError("it is not known to be there")
+
+    slurm.complete = False
+    watcher.watch(1)
+    watcher.abandon(2, cancel)
+    await asked_times(slurm, 3)
+    assert watcher.view(1) is None
+    assert caplog.text.count("could be read") == 1
+    assert slurm.asked[-1] == [1, 2]
+    slurm.complete = True
+    assert (await soon(watcher.changed(1, None))).phase is Phase.ENDED
 
 
 async def test_slow_accounting_holds_nobody_up(slurm, watcher):
