@@ -10,7 +10,6 @@ from dataclasses import dataclass
 HEALTH_P95 = 0.05  # seconds, wanted
 ALL_DONE = 3.0  # seconds, wanted
 IDLE = 0.1  # a machine is idle where others use no more of the processors than this
-BEGIN, END = "<!-- make bench-login: begin -->", "<!-- make bench-login: end -->"
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,16 @@ def cell(values: Sequence[float], say: Callable[[float], str]) -> str:
     return middle if least == most else f"{middle} ({least} to {most})"
 
 
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Write a table, whose first line is its head, so that it is readable as text, too."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    first, *rest = lines
+    return "\n".join(
+        f"| {' | '.join(text.ljust(width) for text, width in zip(line, widths, strict=True))} |"
+        for line in (first, ["-" * width for width in widths], *rest)
+    )
+
+
 def table(runs: Mapping[str, Sequence[Run]]) -> str:
     """One line a figure, one column a system; the ratio is the second one's to the first one's."""
     ours, theirs, *_ = runs.values()
@@ -76,12 +85,8 @@ def table(runs: Mapping[str, Sequence[Run]]) -> str:
     for title, (figure, say) in OTHERS.items():
         cells = [cell([figure(run) for run in rounds], say) for rounds in runs.values()]
         lines.append([title, *cells[:2], "", *cells[2:]])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        f"| {' | '.join(text.ljust(width) for text, width in zip(line, widths, strict=True))} |"
-        for line in lines
-    )
+    return aligned(lines)
+
 
 
 def verdicts(ours: Sequence[Run]) -> tuple[str, bool]:
@@ -104,10 +109,11 @@ def verdicts(ours: Sequence[Run]) -> tuple[str, bool]:
     return "\n".join(sentences), reached
 
 
-def put(document: str, block: str) -> str:
-    """Put the measured block into a document, in place of the one that was there before."""
-    new = f"{BEGIN}\n{block.strip()}\n{END}"
-    if BEGIN not in document:
+def put(document: str, block: str, target: str) -> str:
+    """Put what a target of the Makefile measured into a document, in place of what was there before."""
+    begin, end = f"<!-- make {target}: begin -->", f"<!-- make {target}: end -->"
+    new = f"{begin}\n{block.strip()}\n{end}"
+    if begin not in document:
         return f"{document.rstrip()}\n\n{new}\n".lstrip()
-    before, _, rest = document.partition(BEGIN)
-    return before + new + rest.partition(END)[2]
+    before, _, rest = document.partition(begin)
+    return before + new + rest.partition(end)[2]

@@ -28,7 +28,7 @@ import pyotp
 
 from tests.benchmarks.figures import IDLE, Run, put, table, verdicts
 from tests.benchmarks.load import QUIET_SECONDS, Codes, log_everybody_in
-from tests.benchmarks.machine import TOP, Use, description, others
+from tests.benchmarks.machine import TOP, Use, description, others, slapd
 from tests.benchmarks.world import (
     ALONE,
     CLEAR,
@@ -206,12 +206,14 @@ def main() -> int:
         sys.stderr.write("Interrupted; nothing is left running.\n")
         return 130
     date = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
+    packages = ("jupyterhub", "tornado", "jupyterhub-ldapauthenticator", "ldap3")
     text = "\n\n".join(
-        [f"{date}, {description()}.", explanation(asked.rounds), *(text for text, _ in compared)]
+        [f"{date}, {description(packages, slapd())}.", explanation(asked.rounds), *(text for text, _ in compared)]
     )
     say(f"\n{text}")
     if asked.write:
-        DOCUMENT.write_text(put(DOCUMENT.read_text() if DOCUMENT.exists() else HEADING, text))
+        document = DOCUMENT.read_text() if DOCUMENT.exists() else HEADING
+        DOCUMENT.write_text(put(document, text, "bench-login"))
         say(f"\nwritten to {DOCUMENT}")
     return 0 if all(reached for _, reached in compared) else 1
 

@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,22 +59,30 @@ def others(seconds: float = 1.0) -> float:
     return Use.now().others_since(before)
 
 
-def _said(*words: str) -> str:
+def busy() -> float:
+    """Return the seconds in which a processor was not idle, added up over all of them since the start."""
+    now = Use.now()
+    return (now.all - now.idle) / os.sysconf("SC_CLK_TCK")
+
+
+def said(*words: str) -> str:
+    """Run a command for the version it prints."""
     done = subprocess.run(words, cwd=TOP, capture_output=True, text=True, check=False)
     return (done.stdout + done.stderr).strip()
 
 
-def description() -> str:
-    """Name the machine and what was measured with."""
+def slapd() -> str:
+    """Name slapd's version."""
+    version = re.search(r"slapd (\d[\d.]*)", said(ldap.SLAPD, "-VV"))
+    return f"slapd {version[1] if version else '(unknown)'}"
+
+
+def description(packages: Sequence[str], *programs: str) -> str:
+    """Name the machine and what was measured with: Python packages, and programs with their versions."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    slapd = re.search(r"slapd (\d[\d.]*)", _said(ldap.SLAPD, "-VV"))
-    packages = ", ".join(
-        f"{name} {importlib.metadata.version(name)}"
-        for name in ("jupyterhub", "tornado", "jupyterhub-ldapauthenticator", "ldap3")
-    )
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
     return (
         f"{os.cpu_count()} processors ({cpu[1] if cpu else platform.machine()}), {platform.system()} "
-        f"{platform.release()}, Python {platform.python_version()}, {packages}, slapd "
-        f"{slapd[1] if slapd else '(unknown)'}, carme-hub {importlib.metadata.version('carme-hub')} "
-        f"({_said('git', 'describe', '--always', '--dirty')})"
+        f"{platform.release()}, Python {platform.python_version()}, {', '.join([*versions, *programs])}, "
+        f"carme-hub {importlib.metadata.version('carme-hub')} ({said('git', 'describe', '--always', '--dirty')})"
     )

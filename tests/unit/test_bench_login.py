@@ -59,7 +59,7 @@ def test_one_bad_round_on_an_idle_machine_is_enough(runs, reached):
 
 
 def test_a_document_keeps_everything_around_the_block():
-    once = put("# Title\n\nText.\n", "first")
-    again = put(once + "\nAfter.\n", "second")
+    once = put("# Title\n\nText.\n", "first", "bench-login")
+    again = put(once + "\nAfter.\n", "second", "bench-login")
     assert again == once.replace("first", "second") + "\nAfter.\n"
     assert once.startswith("# Title\n\nText.\n\n")

@@ -1,0 +1,36 @@
+"""What is to be measured, and about how long that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Seconds on a 2-core machine, measured: a cluster, a hub's start, 100 sessions more at a hub, one idle job.
+_CLUSTER, _HUB, _HUNDRED, _JOB = 25, 7, 6, 0.12
+_CLICKS, _CLASS, _PAGES, _PENDING = 25, 20, 12, 30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the command line asks for."""
+
+    rounds: int
+    only: Sequence[int]
+    sessions: Sequence[int]
+    minutes: float
+
+    def wants(self, *figures: int) -> bool:
+        """Say whether one of these figures is asked for."""
+        return not self.only or not set(self.only).isdisjoint(figures)
+
+    def seconds(self, systems: int) -> float:
+        """Estimate how long all of it takes."""
+        per_system = 0.0
+        if self.wants(3, 4, 5):
+            per_system += _HUB + _CLICKS * self.wants(3) + _CLASS * self.wants(4) + _PAGES * self.wants(5)
+        if self.wants(1, 6):
+            per_system += sum(60 * self.minutes + _HUB + _HUNDRED * n / 100 for n in self.sessions)
+        if self.wants(2):
+            per_system += 60 * self.minutes + _HUB + _PENDING
+        prepared = _JOB * max(self.sessions) + 3 * _HUB if self.wants(1, 2, 6) else 0
+        return _CLUSTER + prepared + self.rounds * systems * per_system
