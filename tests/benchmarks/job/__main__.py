@@ -86,11 +86,14 @@ def peers() -> Path:
     with cache.publish(target) as new:
         if new is not None:
             say("installing batchspawner and jupyterhub_moss into an environment of their own")
-            run.logged([sys.executable, "-m", "venv", str(new)], cache.root() / "logs" / "bench-venv.log")
+            log = cache.root() / "logs" / "bench-peers.log"
+            log.parent.mkdir(exist_ok=True)
+            words = [sys.executable, "-m", "venv", new]
+            run.logged(words, "Making an environment for the other packages", log=log, seconds=120)
             same = new.with_name("constraints.txt")  # the same versions as here, as far as both have them
             same.write_text("".join(f"{dist.name}=={dist.version}\n" for dist in metadata.distributions()))
-            pip = [str(new / "bin" / "python"), "-m", "pip", "install", "--quiet", f"--constraint={same}"]
-            run.logged([*pip, *wanted], cache.root() / "logs" / "bench-peers.log")
+            pip = [new / "bin" / "python", "-m", "pip", "install", "--quiet", f"--constraint={same}"]
+            run.logged([*pip, *wanted], "Installing the other packages", log=log, seconds=600)
     return target / "bin" / "python"
 
 
