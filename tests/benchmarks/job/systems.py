@@ -48,7 +48,7 @@ c.JupyterHub.cleanup_servers = False
 c.JupyterHub.authenticator_class = "dummy"
 c.DummyAuthenticator.allow_all = True
 c.JupyterHub.services = [{{"name": "bench", "api_token": "{token}"}}]
-c.JupyterHub.load_roles = [{{"name": "bench", "services": ["bench"], "scopes": ["list:users", "read:users"]}}]
+c.JupyterHub.load_roles = [{{"name": "bench", "services": ["bench"], "scopes": ["list:users", "read:users", "read:servers"]}}]
 c.JupyterHub.log_level = "INFO"
 """
 
