@@ -20,9 +20,12 @@ _MOUNT = re.compile(r"^carme: (the mount .+)$", re.MULTILINE)
 # What a terminal would act on; the log is shown as plain text.
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 _OPENING = "The session ended before its server was up: "
+_RAN = "The session has ended: "
 
 
-def sentence(ending: Ending | None, request: JobRequest, home: str, log: str = "") -> str:
+def sentence(
+    ending: Ending | None, request: JobRequest, home: str, log: str = "", *, ran: bool = False
+) -> str:
     """Say why a session died.
 
     Parameters
@@ -35,9 +38,15 @@ def sentence(ending: Ending | None, request: JobRequest, home: str, log: str = "
         The person's home folder.
     log
         The end of the session's log; searched for what Apptainer says.
+    ran
+        Whether its server had been up.
     """
+    return (_RAN if ran else _OPENING) + _cause(ending, request, home, log)
+
+
+def _cause(ending: Ending | None, request: JobRequest, home: str, log: str) -> str:
     if ending is None or ending.state == UNKNOWN:
-        return f"{_OPENING}Slurm does not know its job any more."
+        return "Slurm does not know its job any more."
     by_state = {
         "OUT_OF_MEMORY": _out_of_memory(request),
         "TIMEOUT": f"its time limit of {units.show_minutes(request.time)} was over.",
@@ -49,8 +58,8 @@ def sentence(ending: Ending | None, request: JobRequest, home: str, log: str = "
         "REVOKED": "its job was moved to another cluster.",
     }
     if ending.state in by_state:
-        return _OPENING + by_state[ending.state]
-    return _OPENING + (_by_exit_code(ending, request, home, log) or _by_log(log) or _plain(ending))
+        return by_state[ending.state]
+    return _by_exit_code(ending, request, home, log) or _by_log(log) or _plain(ending)
 
 
 def _out_of_memory(request: JobRequest) -> str:

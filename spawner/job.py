@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from batchspawner import SlurmSpawner
 from jupyterhub.orm import APIToken
 from jupyterhub.spawner import Spawner
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import object_session
 from traitlets import Instance, Unicode
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 FIRST_PICTURE = 10.0  # seconds to wait for the first answer about a job of before the hub's restart
 STOP_PATIENCE = 60.0  # seconds in which a job has to take its cancellation, and then to end
+SAVE_AGAIN = 3.0  # seconds between two attempts to write to a database that is locked; each holds up the hub
 LINGER = 60.0  # seconds in which a job whose server says that it ends has to end, before it is cancelled
 
 
@@ -53,6 +55,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
 
     def _reset(self) -> None:
         self._submission: asyncio.Task[int] | None = None
+        self._saving: asyncio.Task[None] | None = None
         self._token_digest = ""
         self._token_id = 0
         self.options: dict[str, str | int] = {}
@@ -211,16 +214,34 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
 
     def _save_state(self) -> None:
         """Write the state to the database now: JupyterHub does it only after start() has returned."""
+        if not self._saved():
+            self._saving = asyncio.ensure_future(self._until_saved())
+
+    async def _until_saved(self) -> None:
+        """Write the state to the database, again and again while that is locked or away."""
+        number = self.job_id
+        while self.job_id == number and not self._saved():  # noqa: ASYNC110 - a database has no event
+            await asyncio.sleep(SAVE_AGAIN)
+
+    def _saved(self) -> bool:
+        """Write the state to the database; False when it does not take it."""
         if self.orm_spawner is None:
-            return
+            return True
         session = object_session(self.orm_spawner)
-        if session is not None and self.api_token and not self._token_id:
-            # Whoever ends a person's API tokens spares this one, also after a restart of the hub.
-            token = APIToken.find(session, self.api_token)
-            self._token_id = token.id if token is not None else 0
-        self.orm_spawner.state = self.get_state()
-        if session is not None:
-            session.commit()
+        try:
+            if session is not None and self.api_token and not self._token_id:
+                # Whoever ends a person's API tokens spares this one, also after a restart of the hub.
+                token = APIToken.find(session, self.api_token)
+                self._token_id = token.id if token is not None else 0
+            self.orm_spawner.state = self.get_state()
+            if session is not None:
+                session.commit()
+        except SQLAlchemyError as error:
+            if session is not None:
+                session.rollback()
+            self.log.warning("The state of job %s cannot be written yet: %s", self.job_id, error)
+            return False
+        return True
 
     def get_state(self) -> dict[str, Any]:
         """Return what the next hub needs to find this job again."""

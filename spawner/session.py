@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 from jupyterhub.spawner import Spawner
 
-from carme_hub.spawner import failure, program, progress, script, timekeeper
-from carme_hub.spawner.answers import Ending, Phase
+from carme_hub.spawner import failure, program, progress, script, sweep, timekeeper
+from carme_hub.spawner.answers import PHASES, Ending, Phase
 from carme_hub.spawner.backends import LOCAL, backend_of
 from carme_hub.spawner.errors import SessionError
-from carme_hub.spawner.job import JobSession, digest
+from carme_hub.spawner.job import LINGER, JobSession, digest
 from carme_hub.spawner.slurm import SlurmError, SubmitRefused, account_of
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from carme_hub.spawner.slurm import Account
     from carme_hub.spawner.watcher import View
 
+AGAIN = 2.0  # seconds between two questions to a controller that does not answer
 LAST_WORDS = 10.0  # seconds to wait for the final state of a job that is ending
 
 
@@ -62,7 +62,7 @@ class Session(JobSession):
             # A start that is given up during sbatch must still learn the job's number, for stop() to end it.
             self._submission = asyncio.ensure_future(self._submit(text, account, variables))
             await asyncio.shield(self._submission)
-            return await self._until_listening()
+            return await self._until_up()
         except SubmitRefused as error:
             raise SessionError(str(error), reason="refused", status_code=400) from error
         except SlurmError as error:
@@ -71,22 +71,39 @@ class Session(JobSession):
             self.log.error("No batch script for %s: %s", self._log_name, error)  # noqa: TRY400 - no traceback
             sentence = f"The session cannot be submitted: {error}. Please tell the administrators."
             raise SessionError(sentence, reason="script", status_code=500) from error
+
+    async def _until_up(self) -> tuple[str, int]:
+        """Wait until the job's server listens.
+
+        Raises
+        ------
+        SessionError
+            When the job or the patience with it ended before.
+        """
+        try:
+            return await self._until_listening()
         except JobEnded as error:
-            raise await self._death(request, account, error.view) from None
+            raise await self._death(error.view) from None
         except TimeoutError:
             sentence = (
                 f"The session's job runs on {self.node}, but its server did not listen within "
                 f"{self.server_start_timeout} s; the job is ended."
             )
             raise SessionError(
-                sentence, reason="timeout", status_code=504, log=await self._log_tail(account)
+                sentence, reason="timeout", status_code=504, log=await self._log_tail()
             ) from None
 
+    @property
+    def mark(self) -> str:
+        """Return the comment of this session's job."""
+        settings = getattr(self.user, "settings", None) or {}
+        hub = sweep.hub_id(self.hub.api_url, settings.get("cookie_secret") or b"")
+        return sweep.mark(hub, self.user.name, self.name)
+
     def _plan(self, account: Account) -> script.Plan:
-        hub = hashlib.sha256(self.hub.api_url.encode()).hexdigest()[:8]
         return script.Plan(
             home=account.home,
-            mark=f"carme:{hub}:{quote(self.user.name, safe='')}/{quote(self.name, safe='')}",
+            mark=self.mark,
             command=(*self.cmd, *self.get_args()),
             reporter=program.source(),
             apptainer=self.apptainer,
@@ -109,9 +126,10 @@ class Session(JobSession):
         return variables
 
     async def _submit(self, text: str, account: Account, variables: dict[str, str]) -> int:
-        number = await self.runner.submit(text, account, variables)
-        self.job_id = str(number)
-        self._save_state()
+        with sweep.submitting(self.mark):
+            number = await self.runner.submit(text, account, variables)
+            self.job_id = str(number)
+            await self._until_saved()
         self.watcher.watch(number, submitted=True)
         self.log.info("Job %s is %s's session: %s", number, self._log_name, self.options)
         return number
@@ -130,45 +148,84 @@ class Session(JobSession):
                     if view is not None and view.phase is Phase.RUNNING and view.node:
                         self.node = view.node
                         if self._port:
-                            return await self.runner.node_address(view.node), self._port
+                            limit.reschedule(None)  # it listens; what is left to learn is where its node is
+                            with contextlib.suppress(SlurmError):
+                                return await self.runner.node_address(view.node), self._port
+                            await asyncio.sleep(AGAIN)
+                            continue
                         if limit.when() is None:
                             limit.reschedule(asyncio.get_running_loop().time() + self.server_start_timeout)
                     await self._news(number, view, self._reported)
 
-    async def _death(self, request: JobRequest, account: Account, view: View | None) -> SessionError:
+    async def _death(self, view: View | None) -> SessionError:
         """Find out why a job died, waiting a moment for its final state and its ending."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 while view is not None and view.ending is None:
                     view = await self.watcher.changed(int(self.job_id), view)
         ending = None if view is None else view.ending or Ending(view.state)
-        log = await self._log_tail(account)
-        sentence = failure.sentence(ending, request, account.home, log)
+        log, home = await self._log_tail(), "~"
+        with contextlib.suppress(SlurmError):
+            home = (await account_of(self.user.name)).home
+        if self.request is not None:
+            sentence = failure.sentence(ending, self.request, home, log)
+        else:  # what was asked for before the hub's restart is not on offer any more
+            sentence = (
+                f"The session ended before its server was up ({ending.state if ending else 'unknown'})."
+            )
         self.log.warning("Job %s of %s: %s", self.job_id, self._log_name, sentence)
         return SessionError(sentence, reason="died", status_code=500, log=log)
 
-    async def _log_tail(self, account: Account) -> str:
-        if not self.job_id:
+    async def last_words(self, number: int) -> str:
+        """Say how the job of a session ended that was up; empty when its server just stopped by itself."""
+        ending = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while ending is None or PHASES.get(ending.state) is not Phase.ENDED:
+                    ending = await self.runner.ending(number)
+                    await asyncio.sleep(1)
+        if ending is None or self.request is None or (ending.state == "COMPLETED" and not ending.exit_code):
             return ""
-        return await self.runner.log_tail(script.log_path(account.home, int(self.job_id)), account)
+        with contextlib.suppress(SlurmError):
+            account = await account_of(self.user.name)
+            log = await self.runner.log_tail(script.log_path(account.home, number), account)
+            return failure.sentence(ending, self.request, account.home, log, ran=True)
+        return ""
 
-    async def get_url(self) -> str:
-        """Return the server's address; after a hub's restart, wait for a job that is still pending.
+    async def _log_tail(self) -> str:
+        with contextlib.suppress(SlurmError):
+            account = await account_of(self.user.name)
+            if self.job_id:
+                return await self.runner.log_tail(script.log_path(account.home, int(self.job_id)), account)
+        return ""
 
-        Never raises: the restarting hub would not come up. Without an answer the hub finds nothing there and
-        ends the session.
+    async def up_again(self) -> str | None:
+        """Wait until the session of before the hub's restart has a server, for days if need be.
+
+        Returns
+        -------
+        str or None
+            Its URL; None when it ended while no hub was there.
+
+        Raises
+        ------
+        SessionError
+            With a sentence, when it ended before its server was up.
         """
-        if self.job_id and not (self._port and self.node):
-            try:
-                host, port = await self._until_listening()
-            except (JobEnded, TimeoutError, SlurmError) as error:
-                self.log.warning("Job %s of %s did not come up: %r", self.job_id, self._log_name, error)
-            else:
-                self._save_state()
-                scheme = "https" if self.internal_ssl else "http"
-                shown = f"[{host}]" if ":" in host else host
-                return f"{scheme}://{shown}:{port}{self.server.base_url}"
-        return str(self.server.url)
+        if self._port and self.node:
+            if await self.poll() is not None:
+                return None
+            host, port = await self._known_address(), self._port
+        else:
+            host, port = await self._until_up()
+        scheme = "https" if self.internal_ssl else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    async def _known_address(self) -> str:
+        """Return the node's address; when Slurm does not say, what it said before the restart."""
+        with contextlib.suppress(SlurmError):
+            return await self.runner.node_address(self.node)
+        return str(self.server.ip or self.node)
 
     async def progress(self) -> AsyncIterator[dict[str, str | int]]:
         """Say what the start waits for, whenever that changes."""

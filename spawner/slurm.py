@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from carme_hub.spawner import accounting, answers, estimate, timelimit
+from carme_hub.spawner import accounting, answers, estimate, sweep, timelimit
 from carme_hub.spawner.cluster import NODES_FORMAT, parse_nodes, parse_partitions, with_rules
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 _SECONDS = {"SLURM_TIME_FORMAT": "%s"}
 _NODE_ADDRESS_SECONDS = 300.0
 _RULES_SECONDS = 600.0
+STARTING = 3.0  # seconds in which the hub's machine has to start a command
 _COMMANDS = 8  # at once: Slurm's controller has more to do than to answer one hub
 # Not asyncio's own threads: a name service that hangs must not stop whatever else uses those.
 _LOOKUPS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="carme-account")
@@ -175,17 +176,22 @@ class Slurm:
         identity: Mapping[str, object],
     ) -> Completed:
         try:
-            process = await asyncio.create_subprocess_exec(
-                *words,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=variables,
-                cwd="/",
-                start_new_session=True,
-                umask=0o022,  # Slurm hands it on to the job; the hub's own may be anything
-                **identity,  # type: ignore[arg-type]
-            )
+            # asyncio waits for ever for a command that is cancelled while it is started (Python 3.11): the
+            # hub would not end.
+            async with asyncio.timeout(STARTING):
+                process = await asyncio.create_subprocess_exec(
+                    *words,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    env=variables,
+                    cwd="/",
+                    start_new_session=True,
+                    umask=0o022,  # Slurm hands it on to the job; the hub's own may be anything
+                    **identity,  # type: ignore[arg-type]
+                )
+        except TimeoutError:
+            raise SlurmUnavailable(f"The hub could not start {program} within {STARTING:.0f} s.") from None
         except OSError as error:
             raise SlurmUnavailable(f"The hub cannot run {program}: {error.strerror}.") from error
         try:
@@ -459,6 +465,20 @@ class Slurm:
         if _UNAVAILABLE.search(done.err):
             raise SlurmUnavailable(f"Slurm does not answer at the moment ({_words(done.err)}).")
         raise SlurmError(f"Slurm did not extend the session: {_words(done.err)}.")
+
+    async def marked(self, hub: str) -> list[sweep.MarkedJob]:
+        """Ask for all jobs that a hub has marked and that have not ended, whoever owns them.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When there is no answer.
+        """
+        fields = answers.SEPARATOR.join(sweep.FIELDS.values())
+        said = await self._said(
+            f"{self.folder}/squeue", "--noheader", "--all", "--local", f"--format={fields}"
+        )
+        return sweep.parse(said, hub)
 
 
 def _words(text: str) -> str:

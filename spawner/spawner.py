@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from jupyterhub.spawner import Spawner
 from wrapspawner import WrapSpawner
 
-from carme_hub.spawner import choices, estimate_page, progress
+from carme_hub.spawner import choices, estimate_page, interrupted, progress, rows, sweep
 from carme_hub.spawner.answers import Phase
-from carme_hub.spawner.backends import read_clusters
+from carme_hub.spawner.backends import backend_of, read_clusters
+from carme_hub.spawner.errors import SessionError
 from carme_hub.spawner.extend import extend
 from carme_hub.spawner.limits import Held
 from carme_hub.spawner.offer import OfferingSpawner
+from carme_hub.spawner.resume import Resuming
 from carme_hub.spawner.session import session_class
 from carme_hub.spawner.slurm import Slurm
 from carme_hub.spawner.summary import summary
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 
 estimate_page.register()
+interrupted.install()
 
 NEWS = 5.0  # seconds to wait until Slurm shows a limit that it took
 
@@ -54,7 +57,7 @@ def check_config(config: Config) -> Catalog:
     return spawner.catalog
 
 
-class CarmeSpawner(OfferingSpawner):
+class CarmeSpawner(Resuming, OfferingSpawner):
     """Checks what is asked for, and wraps the session that does it.
 
     wrapspawner makes the child and links the settings. Which class the child has, and what a restarted hub
@@ -63,6 +66,7 @@ class CarmeSpawner(OfferingSpawner):
 
     def __init__(self, **traits: Any) -> None:
         self._guard: asyncio.Task[None] | None = None
+        self._teller: asyncio.Task[None] | None = None
         self._begun = asyncio.Event()
         self._extending = asyncio.Lock()
         super().__init__(**traits)
@@ -131,9 +135,19 @@ class CarmeSpawner(OfferingSpawner):
         """Say whether the session is alive (None) or how it ended."""
         return 0 if self.child is None else await self.child.poll()
 
-    async def get_url(self) -> str:
-        """Return the server's address; never raises, because a restarting hub would not come up."""
-        return str(self.server.url) if self.child is None else await self.child.get_url()
+    # --- After a restart of the hub (resume.Resuming) ---
+
+    def resumable(self) -> bool:
+        """Say whether the state that was loaded has a job."""
+        return self.child is not None
+
+    async def up_again(self) -> str | None:
+        """Wait until the session of before the restart has a server; None when it has ended."""
+        if self.child is None:
+            return None
+        with contextlib.suppress(SessionError):  # only for what is said when it does not come up
+            self.child.request = self.parse_options(self.user_options)
+        return await self.child.up_again()
 
     async def progress(self) -> AsyncIterator[dict[str, str | int]]:
         """Say what the start waits for, whenever that changes."""
@@ -157,7 +171,31 @@ class CarmeSpawner(OfferingSpawner):
             # JupyterHub says last of all what it wants to be called for.
             await asyncio.wait([self._spawn_future])
         if self.child is child and not self._stop_pending:
+            # As long as there is this, JupyterHub keeps the spawner, and pages look into it for a failure.
+            told = self._spawn_future = asyncio.get_running_loop().create_future()
+            number = int(child.job_id or 0)
             await self.poll_and_notify()
+            self._teller = asyncio.ensure_future(self._tell_end(child, number, told))
+
+    async def _tell_end(self, child: Session, number: int, told: asyncio.Future[None]) -> None:
+        """Leave a sentence about the end of a session that nobody stopped, until the next one is started."""
+        sentence = await child.last_words(number) if number else ""
+        if self._spawn_future is not told:
+            return
+        if sentence:
+            self.log.warning("Job %s of %s: %s", number, self._log_name, sentence)
+            told.set_exception(SessionError(sentence, reason="ended", status_code=500))
+            told.exception()  # asyncio would say else that nobody asked for it
+            return
+        self._spawn_future = None
+        if self.user.spawners.get(self.name) is self:
+            self.user.spawners.pop(self.name)
+
+    @property
+    def last_words(self) -> str:
+        """Return the sentence about the end of the last session, when it ended by itself; else nothing."""
+        error = self._failed
+        return str(getattr(error, "jupyterhub_message", "")) if error else ""
 
     # --- The job's reports (report.ReportHandler) ---
 
@@ -230,6 +268,16 @@ class CarmeSpawner(OfferingSpawner):
         Spawner.load_state(self, state)
         if state.get("job_id"):
             self._new_session(str(state.get("cluster", ""))).load_state(state)
+        self._sweep()
+        self.resume()
+
+    def _sweep(self) -> None:
+        """Have jobs without a session looked for, on each cluster; the first spawner of the hub begins it."""
+        settings = getattr(self.user, "settings", None) or {}
+        if settings.get("cookie_secret") and self.orm_spawner is not None:
+            hub = sweep.hub_id(self.hub.api_url, settings["cookie_secret"])
+            for name in read_clusters(self.clusters):
+                rows.begin_sweep(backend_of(self, name, self.log), hub, self.orm_spawner, self.log)
 
     def clear_state(self) -> None:
         """Forget the session."""

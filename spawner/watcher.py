@@ -171,6 +171,11 @@ class Watcher:
         self._hurry.set()
         self._awake()
 
+    @property
+    def abandoned(self) -> frozenset[int]:
+        """The jobs that are seen to their end."""
+        return frozenset(self._abandoned)
+
     def forget(self, job_id: int) -> None:
         """Stop watching a job."""
         self._jobs.pop(job_id, None)

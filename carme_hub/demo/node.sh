@@ -42,4 +42,8 @@ for folder in "$@"; do
     mount -t cgroup -o "$controller" cgroup "/sys/fs/cgroup/$controller"
 done
 
-exec slurmd -D -N "$name"
+# As systemd would: a slurmd that dies is started again, and jobs do not notice.
+while :; do
+    slurmd -D -N "$name" || true
+    sleep 1
+done

@@ -103,7 +103,7 @@ class Hub:
 
     def __enter__(self) -> Self:
         """Start it and wait until it answers."""
-        with self.log_file.open("wb") as log:
+        with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.enter, sys.executable, "-c", self.program, "--config", str(self.file)],
                 cwd=self.folder,

@@ -249,7 +249,7 @@ async def test_no_log_at_any_level_has_the_token(make, slurm, caplog):
 async def test_state_is_there_as_soon_as_the_job_is(make, slurm, monkeypatch):
     one = make()
     saved = []
-    monkeypatch.setattr(SlurmSession, "_save_state", lambda session: saved.append(session.get_state()))
+    monkeypatch.setattr(SlurmSession, "_saved", lambda session: saved.append(session.get_state()) or True)
     start = asyncio.ensure_future(one.start())
     await until(lambda: saved)
     assert saved[0]["job_id"] == "7"
@@ -361,13 +361,12 @@ async def test_a_pending_job_is_waited_for_after_a_restart(make, slurm):
     one.api_token = ""
     one.load_state(state)
     assert await one.poll() is None
-    one.child._server = SimpleNamespace(base_url="/user/rosa/", url="old", orm_server=None)
-    url = asyncio.ensure_future(one.get_url())
+    url = asyncio.ensure_future(one.up_again())
     await asyncio.sleep(0.05)
     slurm.jobs[7] = QueueEntry(7, "RUNNING", "", "node2")
     assert one.owns_token(TOKEN)
     assert one.take_port(40000)
-    assert await asyncio.wait_for(url, 5) == f"{SCHEME}://node2.example.org:40000/user/rosa/"
+    assert await asyncio.wait_for(url, 5) == f"{SCHEME}://node2.example.org:40000"
 
 
 async def test_a_job_that_ended_meanwhile(make, slurm):

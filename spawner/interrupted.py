@@ -1,0 +1,85 @@
+"""What a request is told when something came between: a sentence in place of JupyterHub's 500."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from jupyterhub import apihandlers, handlers
+from jupyterhub.apihandlers.users import UserServerAPIHandler
+from jupyterhub.handlers.pages import SpawnHandler
+from sqlalchemy.exc import SQLAlchemyError
+from tornado import web
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STOPPED = "The session was stopped before it was up. It can be started again."
+BUSY = "The session is just being started or stopped. Please try again in a minute."
+NO_DATABASE = "The hub's database does not answer at the moment. Please try again in a minute."
+
+
+class Told(web.HTTPError):
+    """An answer with a sentence for API and pages."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(status, sentence)
+        self.jupyterhub_message = sentence
+
+
+@contextlib.contextmanager
+def sentences(handler: Any) -> Iterator[None]:
+    """Turn what JupyterHub lets out as it is into answers.
+
+    - ``DELETE`` cancels the start that a ``POST`` waits for.
+    - ``spawn_single_user`` and ``stop_single_user`` raise RuntimeError while something else is pending.
+    - The database may be locked, or away. What the request wanted to write is given up, the rest goes on.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise Told(409, STOPPED) from None
+    except SQLAlchemyError as error:
+        handler.log.warning("%s %s: %s", handler.request.method, handler.request.path, error)
+        handler.db.rollback()
+        raise Told(503, NO_DATABASE) from None
+    except RuntimeError as error:
+        if " pending " not in str(error):
+            raise
+        raise Told(409, BUSY) from None
+
+
+class ServerHandler(UserServerAPIHandler):  # type: ignore[misc]  # JupyterHub has no types
+    """``/hub/api/users/NAME/server`` and ``.../servers/SERVER``."""
+
+    async def post(self, *names: str, **more: str) -> None:
+        """Start a session."""
+        with sentences(self):
+            await super().post(*names, **more)
+
+    async def delete(self, *names: str, **more: str) -> None:
+        """Stop a session."""
+        with sentences(self):
+            await super().delete(*names, **more)
+
+
+class StartHandler(SpawnHandler):  # type: ignore[misc]  # JupyterHub has no types
+    """``/hub/spawn``."""
+
+    async def get(self, *names: str, **more: str) -> None:
+        """Show the form, or start from a link."""
+        with sentences(self):
+            await super().get(*names, **more)
+
+    async def post(self, *names: str, **more: str) -> None:
+        """Start a session from the form."""
+        with sentences(self):
+            await super().post(*names, **more)
+
+
+def install() -> None:
+    """Put the handlers of this module in the place of JupyterHub's; doing it again changes nothing."""
+    ours = {UserServerAPIHandler: ServerHandler, SpawnHandler: StartHandler}
+    for entries in (apihandlers.default_handlers, handlers.default_handlers):
+        entries[:] = [(entry[0], ours.get(entry[1], entry[1]), *entry[2:]) for entry in entries]

@@ -1,0 +1,193 @@
+"""Finds the jobs that no session of the hub knows, by the mark in their comment, and has them ended.
+
+How a job loses its session: the hub is killed between Slurm's answer and its own database's; sbatch is given
+up although Slurm took the job; a job that was to be cancelled is still there when the hub is restarted.
+
+The comment is the person's to change (``scontrol update comment=``), so it is believed only about that very
+person: a job is ended only when its Slurm account is the one in its mark, and as that account. Who writes a
+mark into another job of theirs, ends that one; who takes one away, keeps a job that they could have anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote, unquote
+
+from carme_hub.spawner.answers import PHASES, SEPARATOR, Phase
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+FIRST = 60.0  # seconds until the second look: what the hub of before handed to Slurm last may arrive late
+INTERVAL = 300.0  # seconds between two looks
+MOST = 50  # jobs that are ended after one look; somebody may have marked thousands of jobs of theirs
+# Conversions of "squeue --format" (man squeue). The comment is last: it may hold anything.
+FIELDS = {"job_id": "%A", "username": "%u", "state": "%T", "mark": "%k"}
+_MARK = re.compile(r"carme:([0-9a-f]{16}):([^/\s]{1,1000})/([^/\s]{0,1000})")
+
+
+@dataclass(frozen=True)
+class MarkedJob:
+    """A job that has not ended and whose comment is a mark of this hub.
+
+    Attributes
+    ----------
+    username
+        The account that Slurm runs it for.
+    owner
+        The person in the mark.
+    """
+
+    job_id: int
+    username: str
+    owner: str
+    mark: str
+
+
+def hub_id(api_url: str, cookie_secret: bytes) -> str:
+    """Return what tells this hub's jobs from those of others on the same cluster.
+
+    Two hubs in containers may have the same address. What both cannot have is the secret; a digest of both
+    says nothing of it.
+    """
+    return hashlib.sha256(api_url.encode() + b"\0" + cookie_secret).hexdigest()[:16]
+
+
+def mark(hub: str, username: str, server: str) -> str:
+    """Return the comment of a session's job."""
+    return f"carme:{hub}:{quote(username, safe='')}/{quote(server, safe='')}"
+
+
+def parse(text: str, hub: str) -> list[MarkedJob]:
+    """Read squeue's answer about all jobs; what is not marked by this hub, or has ended, is left out."""
+    found = []
+    for line in text.splitlines():
+        parts = line.split(SEPARATOR, len(FIELDS) - 1)
+        if len(parts) < len(FIELDS):
+            continue
+        values = dict(zip(FIELDS, parts, strict=True))
+        match = _MARK.fullmatch(values["mark"].strip())
+        number, phase = values["job_id"], PHASES.get(values["state"].strip())
+        if match is None or match[1] != hub or not (number.isascii() and number.isdigit()):
+            continue
+        if phase in {Phase.PENDING, Phase.RUNNING}:
+            found.append(MarkedJob(int(number), values["username"].strip(), unquote(match[2]), match[0]))
+    return found
+
+
+def orphans(
+    jobs: Iterable[MarkedJob],
+    known: Collection[int],
+    submitting: Collection[str],
+    leaving: Collection[int] = (),
+) -> list[MarkedJob]:
+    """Return the jobs to end.
+
+    Parameters
+    ----------
+    jobs
+        What Slurm shows.
+    known
+        Numbers of the jobs that sessions have; read after Slurm was asked.
+    submitting
+        Marks of the sessions that are being handed to Slurm now; read at the same time as `known`.
+    leaving
+        Jobs that are seen to their end already.
+    """
+    return [
+        job
+        for job in jobs
+        if job.username == job.owner
+        and job.job_id not in known
+        and job.job_id not in leaving
+        and job.mark not in submitting
+    ]
+
+
+_SUBMITTING: set[str] = set()
+
+
+@contextlib.contextmanager
+def submitting(of: str) -> Iterator[None]:
+    """Tell the sweep that a job with this mark may turn up before it is in the database."""
+    _SUBMITTING.add(of)
+    try:
+        yield
+    finally:
+        _SUBMITTING.discard(of)
+
+
+def submitted_now() -> frozenset[str]:
+    """Return the marks of the jobs that are being handed to Slurm."""
+    return frozenset(_SUBMITTING)
+
+
+class Cluster(Protocol):
+    """What the sweep needs of `carme_hub.spawner.slurm.Slurm`."""
+
+    async def marked(self, hub: str) -> list[MarkedJob]:
+        """Ask for all jobs with this hub's mark."""
+
+
+class Sweep:
+    """Looks for orphans when the hub starts and then again and again.
+
+    Parameters
+    ----------
+    cluster
+        Where the jobs are.
+    hub
+        The hub's `hub_id`.
+    known
+        Returns the numbers of the jobs that sessions have, from the database.
+    leaving
+        Returns the jobs that are seen to their end already.
+    end
+        Has a job ended as a person; returns at once.
+    """
+
+    def __init__(  # noqa: PLR0917 - one caller
+        self,
+        cluster: Cluster,
+        hub: str,
+        known: Callable[[], Collection[int]],
+        leaving: Callable[[], Collection[int]],
+        end: Callable[[MarkedJob], None],
+        log: logging.Logger,
+    ) -> None:
+        self._cluster, self._hub, self._known = cluster, hub, known
+        self._leaving, self._end, self._log = leaving, end, log
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; doing it again changes nothing."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="carme-sweep")
+
+    async def _run(self) -> None:
+        pause = FIRST
+        while True:
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 - Slurm or the database may be away; it goes on
+                self._log.warning("Jobs without a session could not be looked for: %s", error)
+                pause = FIRST
+            await asyncio.sleep(pause)
+            pause = INTERVAL
+
+    async def look(self) -> list[MarkedJob]:
+        """Ask Slurm once, and have the orphans ended; returns them."""
+        jobs = await self._cluster.marked(self._hub)
+        # After Slurm, and without a pause between the two: a job of the answer is by now in the database, or
+        # its submission has not returned yet.
+        found = orphans(jobs, self._known(), submitted_now(), self._leaving())[:MOST]
+        for job in found:
+            self._log.warning("Job %s of %s has no session (any more): it is ended", job.job_id, job.owner)
+            self._end(job)
+        return found
