@@ -144,8 +144,8 @@ def test_an_extension_after_a_warning_is_noticed_told_and_warned_of_anew():
     before, session.end = session.end, session.end + HOUR
     session.until(before - 600)
     assert "was extended" in session.said[1][1]
-    assert (Limit(session.end, extend=True), None) in session.shown
     session.until(session.end)
+    assert (Limit(session.end, extend=True), None) in session.shown
     assert [left for left, _ in session.said[2:]] == [900, 300]
 
 
