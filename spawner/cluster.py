@@ -96,7 +96,11 @@ class Node:
 
     @property
     def gres_free(self) -> dict[str, int]:
-        """Return what of each gres a job could have now."""
+        """Return what of each gres a job could have now.
+
+        Shards of a GPU that is given away as a whole still count, and Slurm 22.05 shows how many GPUs have
+        shards in use, not how many shards are (recorded in tests/fixtures/slurm-22.05/sinfo.txt).
+        """
         if not self.usable:
             return dict.fromkeys(self.gres, 0)
         return {name: max(count - self.gres_used.get(name, 0), 0) for name, count in self.gres.items()}

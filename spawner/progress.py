@@ -43,10 +43,14 @@ def event(job_id: str, view: View | None, *, reported: bool) -> dict[str, str | 
     if reported:
         return {"progress": 90, "message": "The server listens"}
     if view is None or view.phase is Phase.PENDING:
-        return {"progress": 20, "message": f"Job {job_id} is in the queue{_why(view)}"}
+        return {"progress": 20, "message": f"Job {job_id} is in the queue{_place(view)}{_why(view)}"}
     if view.phase is Phase.RUNNING:
         return {"progress": 60, "message": f"Job {job_id} runs on {view.node}: the server is starting"}
     return {"progress": 60, "message": f"Job {job_id} has ended ({view.state})"}
+
+
+def _place(view: View | None) -> str:
+    return f" at place {view.place}" if view is not None and view.place else ""
 
 
 def _why(view: View | None) -> str:

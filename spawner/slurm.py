@@ -276,6 +276,9 @@ class Slurm:
 
         Notes
         -----
+        sinfo sorts its lines out in time that grows with the square of their number: 1 to 2 s for 2,000 nodes
+        in 3 partitions (22.05 and 26.05), on the hub's machine and not at the controller.
+
         sinfo does not say which accounts and QOS a partition takes; ``scontrol show partition`` does. That
         changes when an admin changes it, so it is asked for every ten minutes only.
         """

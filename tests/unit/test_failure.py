@@ -60,6 +60,13 @@ def test_the_log_is_shown_as_plain_text():
         ("7", View(Phase.PENDING, "PENDING", "Priority"), False, "other jobs are before it", 20),
         (
             "7",
+            View(Phase.PENDING, "PENDING", "Priority", place=3),
+            False,
+            "in the queue at place 3: other",
+            20,
+        ),
+        (
+            "7",
             View(Phase.PENDING, "PENDING", "Resources", start=1_700_000_000),
             False,
             "expected to start at",
