@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -12,12 +11,19 @@ from tests.browser.test_walk import PATIENCE, log_in
 from tests.support import until
 
 SOON = re.compile(r"This session ends in [45] minutes")
-# Its server starts when the test says so, after the end of its job has been moved near to the warning.
-WAIT = "import os, time\nwhile not os.path.exists('/srv/home/rosa/go'):\n    time.sleep(0.1)\n"
-TERMINAL = """
-import os, pty, select
+HOME = "/srv/home/rosa"
+# Her own configuration of the server: it opens a terminal, writes down what appears there, and starts the
+# server when the test says so, after the end of its job has been moved near to the warning.
+CONFIG = f"""
+import os, pty, threading, time
 outer, inner = pty.openpty()
-print(select.select([outer], [], [], 60)[0] and os.read(outer, 1000).decode())
+def copy():
+    with open("{HOME}/terminal", "ab", 0) as file:
+        while True:
+            file.write(os.read(outer, 1000))
+threading.Thread(target=copy, daemon=True).start()
+while not os.path.exists("{HOME}/go"):
+    time.sleep(0.1)
 """
 
 
@@ -25,27 +31,30 @@ print(select.select([outer], [], [], 60)[0] and os.read(outer, 1000).decode())
 def ending(site, person):
     """A session of rosa's that ends in little more than five minutes."""
     rosa = person("rosa")
-    home = "/srv/home/rosa"
-    script = f"rm -f {home}/go; mkdir -p {home}/.jupyter; cat > {home}/.jupyter/jupyter_server_config.py"
-    site.run("bash", "-c", f"{script} <<'END'\n{WAIT}END\n", user="rosa")
+    config, clean = (
+        f"{HOME}/.jupyter/jupyter_server_config.py",
+        ["rm", "-f", f"{HOME}/go", f"{HOME}/terminal"],
+    )
+    site.run(*clean)
+    site.run("bash", "-c", f"mkdir -p {HOME}/.jupyter; cat > {config} <<'END'\n{CONFIG}END\n", user="rosa")
     try:
         rosa.ask(profile="cpu", time="0:06:00")
         (job,) = until(
             lambda: site.run("squeue", "-h", "-u", "rosa", "-t", "running", "-o", "%A").split(), "rosa's job"
         )
-        site.run("scontrol", "update", f"JobId={job}", "EndTime=now+315")
-        site.run("touch", f"{home}/go", user="rosa")
+        site.run("scontrol", "update", f"JobId={job}", "EndTime=now+330")
+        site.run("touch", f"{HOME}/go", user="rosa")
         until(lambda: rosa.server().get("ready"), "rosa's session")
         yield rosa
     finally:
-        site.run("rm", "-f", f"{home}/go", f"{home}/.jupyter/jupyter_server_config.py")
+        site.run(*clean, config)
 
 
 def test_a_session_is_warned_in_a_terminal_and_in_the_browser_and_extended_by_a_click(
     site, ending, page: Page
 ):
-    with ThreadPoolExecutor(1) as thread:  # this one has Playwright's event loop
-        assert "*** This session ends in 5 minutes" in thread.submit(ending.python, TERMINAL).result()
+    line = "*** This session ends in 5 minutes"
+    until(lambda: line in site.run("cat", f"{HOME}/terminal"), "the line in the terminal")
     assert ending.get("/carme/time-limit").json()["warned"] == 300
 
     log_in(site, page, "rosa")
