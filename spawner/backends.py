@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from carme_hub.spawner.catalog import CatalogError, Name, Path
+from carme_hub.spawner.catalog import CatalogError
 from carme_hub.spawner.local import LocalMachine
 from carme_hub.spawner.people import People
 from carme_hub.spawner.slurm import Slurm
+from carme_hub.spawner.values import Name, Path  # noqa: TC001 - pydantic reads them
 from carme_hub.spawner.watcher import Source, Watcher
 
 if TYPE_CHECKING:
@@ -53,13 +54,16 @@ class Backend:
 
 
 class Cluster(BaseModel):
-    """An entry of ``c.CarmeSpawner.clusters``."""
+    """A Slurm cluster, as far as it differs from what CarmeSpawner's settings say for all."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     name: Name
+    """What profiles call it by."""
     slurm_conf: Path | None = None
+    """SLURM_CONF for its commands; without it, `CarmeSpawner.slurm_conf`."""
     slurm_folder: Path | None = None
+    """Folder of its commands; without it, `CarmeSpawner.slurm_folder`."""
 
 
 # By what makes a backend what it is: spawners come and go, the watcher stays.

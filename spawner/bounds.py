@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carme_hub.spawner.associations import accounts_of, qos_of
-from carme_hub.spawner.catalog import MAX_GPUS, MAX_NODES, MAX_TIME
+from carme_hub.spawner.values import MAX_GPUS, MAX_NODES, MAX_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,203 +6,149 @@ the name of the setting it is in, all of them at once.
 
 from __future__ import annotations
 
-import posixpath
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from carme_hub.spawner.values import (
+    DEFAULT_TIME,
+    MAX_CPUS,
+    MAX_GPUS,
+    MAX_NODES,
+    MAX_TIME,
+    Apps,
+    Choice,
+    GpuTypes,
+    Groups,
+    Mebibytes,
+    Minutes,
+    Name,
+    Names,
+    Path,
+    RelativePath,
+    Target,
+    Text,
+    Word,
 )
-
-from carme_hub.spawner import units
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# Folders of the container that make it what it is: a mount over one of them would break or open it.
-_RESERVED = re.compile(r"/|/(bin|dev|etc|lib|lib64|proc|run|sbin|sys|tmp|usr|var|var/tmp)|/(proc|sys|dev)/.*")
 
 
 class CatalogError(ValueError):
     """The site's description has mistakes; ``str()`` has one line for each, starting with the setting."""
 
 
-def _plain(text: str) -> str:
-    if _CONTROL.search(text):
-        raise ValueError("control characters and line breaks are not allowed")
-    return text
-
-
-def absolute_path(path: str) -> str:
-    """Check a path that goes into a mount: absolute, normalised, and nothing Apptainer splits at."""
-    _plain(path)
-    if not path.startswith("/"):
-        raise ValueError("an absolute path is needed")
-    if posixpath.normpath(path) != path or path.startswith("//"):
-        raise ValueError(
-            f'the path has to be written without "." and ".." and doubled or final "/": {path!r}'
-        )
-    if "," in path or ":" in path or '"' in path or "\\" in path:
-        raise ValueError("commas, colons, quotes and backslashes are not allowed in a path")
-    return path
-
-
-def _target(path: str) -> str:
-    absolute_path(path)
-    if _RESERVED.fullmatch(path):
-        raise ValueError(f"the container needs {path} for itself")
-    return path
-
-
-def _relative_path(path: str) -> str:
-    _plain(path)
-    if not path or path == ".." or path.startswith(("/", "../")) or posixpath.normpath(path) != path:
-        raise ValueError('a relative path without "." and ".." is needed')
-    return path
-
-
-def _read(parse: Callable[[str], int]) -> Callable[[object], int]:
-    def convert(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            raise ValueError("a text is needed")  # noqa: TRY004 - pydantic turns ValueError into its own error
-        amount = parse(str(value))
-        if amount < 1:
-            raise ValueError("has to be more than nothing")
-        return amount
-
-    return convert
-
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-Text = Annotated[str, Field(max_length=2000), AfterValidator(_plain)]
-# What Slurm calls names (partition, account, ...) and expressions over them (constraint).
-Word = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:@+/=&|()\[\]*!-]{0,254}$"), AfterValidator(_plain)
-]
-# A type of Slurm's gres gpu ("a100", a MIG slice "1g.10gb"), or another gres: "gpu", "shard", "shard:a100".
-GpuType = Annotated[
-    str,
-    BeforeValidator(lambda text: text.removeprefix("gpu:") if isinstance(text, str) else text),
-    Field(pattern=r"^(shard:)?[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"),
-]
-Path = Annotated[str, AfterValidator(absolute_path)]
-Minutes = Annotated[int, BeforeValidator(_read(units.minutes))]
-Mebibytes = Annotated[int, BeforeValidator(_read(units.mebibytes))]
-App = Literal["lab", "code-server"]
-
-# "No bound of our own": the loosest values there are. What Slurm says counts then, as far as it is known.
-MAX_TIME = 366 * 1440  # minutes
-MAX_GPUS = 1024
-MAX_NODES = 100_000
-MAX_CPUS = 100_000
-DEFAULT_TIME = 60  # minutes
-
-
 class Entry(BaseModel):
     """A part of a site's description: nothing unknown is in it, nothing is converted or changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-def _tuple(value: object) -> object:
-    # Configuration files write lists, ``strict`` wants tuples; a set is sorted so that it has a first.
-    if isinstance(value, set | frozenset):
-        return tuple(sorted(value))
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _choice(value: object) -> object:
-    return (value,) if isinstance(value, str) else () if value is None else _tuple(value)
-
-
-Names = Annotated[tuple[Name, ...], BeforeValidator(_tuple)]
-# One value that is fixed, or several to choose from, the default first. Where that is "", it means none.
-Choice = Annotated[tuple[Literal[""] | Word, ...], BeforeValidator(_choice)]
-# A group is a name of the directory, which may hold spaces and more.
-Groups = Annotated[tuple[Text, ...], BeforeValidator(_tuple)]
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class Mount(Entry):
     """A folder of the node that sessions of some images see. Without groups it is everybody's."""
 
     name: Name
+    """What images call it by."""
     source: Path
-    target: Annotated[str, AfterValidator(_target)]
+    """Folder or file of the compute nodes."""
+    target: Target
+    """Where sessions see it; not over a folder that makes the container what it is, such as `/usr`."""
     read_only: bool = False
+    """Whether sessions can only read it."""
     filesystem: Word | None = None
+    """Type that has to be mounted there (`nfs4`, `beegfs`, ...), else the session does not start."""
     groups: Groups = ()
+    """Whose sessions see it; without any, all sessions of images that name it."""
 
 
 class Image(Entry):
     """A container image. Without groups everybody may use it."""
 
     name: Name
+    """What profiles call it by."""
     title: Text
+    """What the page shows."""
     path: Path
-    apps: Annotated[tuple[App, ...], BeforeValidator(_tuple)] = ("lab",)
+    """The image on the compute nodes: a `.sif` file or a folder."""
+    apps: Apps = ("lab",)
+    """What can be opened in it: `lab` (JupyterLab), `code-server`."""
     groups: Groups = ()
+    """Who may use it; without any, everybody."""
     mounts: Names = ()
+    """Which of `CarmeSpawner.mounts` its sessions see."""
 
 
 class Course(Entry):
     """What a course profile opens: ``notebook`` is a path below the folder ``material``."""
 
     material: Path
-    notebook: Annotated[str, AfterValidator(_relative_path)]
+    """Folder of the compute nodes; what is missing in `~/courses/NAME` is copied from it at each start."""
+    notebook: RelativePath
+    """What is opened: a path below `material`."""
 
 
 class Profile(Entry):
-    """A kind of session: where it runs and within which bounds. Times in minutes, memory in MiB a node.
+    """A kind of session: where it runs and within which bounds.
 
-    Attributes
-    ----------
-    cluster
-        Where it runs: a name of ``CarmeSpawner.clusters``, or "local" for the hub's own machine.
-    account, qos, reservation, constraint
-        What may be chosen, the default first; one value is fixed. Without any, an account or a QOS may be one
-        of the person's own in Slurm, a reservation or constraint none.
-    cpus, memory
-        Default on each node; fixed unless ``max_cpus``, ``max_memory`` open a choice.
-    max_running, max_pending
-        How many sessions of this profile one person may have at once, and how many of them may be waiting.
-    max_extended_time
-        Up to which time limit in all its owner may extend a session; None: not at all.
+    Times are kept in minutes, memory in MiB on each node.
     """
 
     name: Name
+    """Name in links and stored choices: it should stay when the title changes."""
     title: Text
+    """What the page shows."""
     description: Text = ""
+    """A sentence below it."""
     cluster: Name | None = None
+    """Where it runs: one of `CarmeSpawner.clusters`, or `local`, the hub's own machine."""
     partition: Word | None = None
+    """Slurm's partition; without one, the cluster's default partition."""
     account: Choice = ()
+    """Fixed, or a choice whose first is the default; without any, one of the person's own."""
     qos: Choice = ()
+    """Fixed, or a choice whose first is the default; without any, one of the person's own."""
     reservation: Choice = ()
+    """Fixed, or a choice whose first is the default (`""`: none)."""
     constraint: Choice = ()
-    gpu_types: Annotated[tuple[GpuType, ...], BeforeValidator(_tuple)] = ()
+    """Features of nodes: fixed, or a choice whose first is the default (`""`: none)."""
+    gpu_types: GpuTypes = ()
+    """Types of GPU to choose from, slices (`1g.10gb`) and `shard` too; `gpu_type` gives a single one."""
     min_gpus_per_node: int = Field(default=0, ge=0, le=MAX_GPUS)
+    """The least that can be asked for; 1 by default where `max_gpus_per_node` is set."""
     max_gpus_per_node: int = Field(default=0, ge=0, le=MAX_GPUS)
+    """The most; `"partition"` for what the partition's nodes have."""
     default_gpus_per_node: int = Field(default=0, ge=0, le=MAX_GPUS)
+    """What the form begins with; by default the least, and 1 at least."""
     max_nodes: int = Field(default=1, ge=1, le=MAX_NODES)
+    """The most; `"partition"` for what the partition allows."""
     cpus: int | None = Field(default=None, ge=1, le=MAX_CPUS)
+    """Cores on each node; 1 where nothing is said of cores."""
     max_cpus: int | None = Field(default=None, ge=1, le=MAX_CPUS)
+    """Opens a choice of cores, up to this."""
     cpus_per_gpu: int | None = Field(default=None, ge=1, le=MAX_CPUS)
+    """Cores for each GPU, in place of `cpus`."""
     memory: Mebibytes | None = None
+    """Memory on each node; without any, what Slurm gives."""
     max_memory: Mebibytes | None = None
+    """Opens a choice of memory, up to this; `memory` is the default."""
     memory_per_gpu: Mebibytes | None = None
+    """Memory for each GPU, in place of `memory`."""
     max_time: Minutes = MAX_TIME
+    """The longest time limit; without one, the partition's."""
     default_time: Minutes
+    """What the form begins with; by default `max_time`, or an hour without that."""
     max_extended_time: Minutes | None = None
+    """Up to which limit in all a running session may be extended by its owner; without it, not at all."""
     max_running: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Sessions of this profile that one person may have at once, those included that wait."""
     max_pending: int | None = Field(default=None, ge=1, le=1_000_000)
+    """How many of them may wait for their job to start."""
     images: Names = ()
+    """Images to choose from, the first is the default; without any, all that the person may use."""
     groups: Groups = ()
+    """Who is offered it; without any, everybody."""
     course: Course | None = None
+    """Makes it a course, which starts with one click."""
 
     @model_validator(mode="before")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carme_hub.spawner.catalog import absolute_path
+from carme_hub.spawner.values import absolute_path
 
 if TYPE_CHECKING:
     from carme_hub.spawner.request import JobRequest

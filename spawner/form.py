@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carme_hub.spawner import units
-from carme_hub.spawner.catalog import MAX_TIME
 from carme_hub.spawner.request import FIELDS
+from carme_hub.spawner.values import MAX_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

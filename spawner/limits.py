@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from carme_hub.spawner import units
-from carme_hub.spawner.catalog import CatalogError, Entry, Minutes, check_entry
+from carme_hub.spawner.catalog import CatalogError, Entry, check_entry
 from carme_hub.spawner.request import RequestError
+from carme_hub.spawner.values import Minutes  # noqa: TC001 - pydantic reads them
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,25 +24,18 @@ if TYPE_CHECKING:
 
 
 class Limits(Entry):
-    """How much one person may have at once, over all sessions on all clusters; None is no limit.
-
-    Attributes
-    ----------
-    max_running
-        Sessions, those included that wait: they may start any moment.
-    max_pending
-        Sessions that wait for their job to start.
-    max_gpus, max_nodes
-        Of all sessions together. A slice of a GPU counts as one, a shard not at all.
-    max_time
-        Minutes that one session may last.
-    """
+    """How much one person may have at once, over all sessions on all clusters; None is no limit."""
 
     max_running: int | None = Field(default=None, ge=0, le=1_000_000)
+    """Sessions, those included that wait: they may start any moment."""
     max_pending: int | None = Field(default=None, ge=0, le=1_000_000)
+    """Sessions that wait for their job to start."""
     max_gpus: int | None = Field(default=None, ge=0, le=1_000_000)
+    """GPUs of all sessions together. A slice of a GPU counts as one, a shard not at all."""
     max_nodes: int | None = Field(default=None, ge=0, le=1_000_000)
+    """Nodes of all sessions together."""
     max_time: Minutes | None = None
+    """Time limit of one session."""
 
 
 @dataclass(frozen=True)

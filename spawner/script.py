@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carme_hub.spawner import container, course, node
-from carme_hub.spawner.catalog import absolute_path
+from carme_hub.spawner.values import absolute_path
 
 if TYPE_CHECKING:
     from carme_hub.spawner.request import JobRequest
