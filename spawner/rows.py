@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
-from jupyterhub import orm
-from sqlalchemy import select
+from jupyterhub.utils import utcnow
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, object_session
 
+from carme_hub.spawner.job import SAVE_AGAIN
 from carme_hub.spawner.slurm import Slurm, account_of
 from carme_hub.spawner.sweep import MarkedJob, Sweep
 
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
     from carme_hub.spawner.backends import Backend
 
+# JupyterHub's table keeps the state as JSON (jupyterhub.orm.JSONDict).
+_STATES = "SELECT state FROM spawners WHERE server_id IS NOT NULL AND state IS NOT NULL"
 # One for each cluster, by its watcher: there is one of those.
 _SWEEPS: dict[int, Sweep] = {}
 
@@ -29,9 +35,27 @@ def known_jobs(engine: Engine | Connection) -> set[int]:
     """
     # A session of its own: the hub's may be in the middle of something.
     with Session(engine) as own:
-        states = own.scalars(select(orm.Spawner.state).where(orm.Spawner.server_id.is_not(None)))
-        numbers = [str((state or {}).get("job_id", "")) for state in states]
+        states = [json.loads(state) for state in own.scalars(text(_STATES))]
+    numbers = [str(state.get("job_id", "")) for state in states if isinstance(state, dict)]
     return {int(number) for number in numbers if number.isascii() and number.isdigit()}
+
+
+async def until_writable(orm_spawner: Any, log: logging.Logger) -> None:
+    """Wait until the database takes what is written about a session.
+
+    JupyterHub writes right after this and has no second try: a session whose end it could not write down
+    would stay in its pages for ever.
+    """
+    while (session := object_session(orm_spawner)) is not None:
+        orm_spawner.last_activity = utcnow(with_tz=False)
+        try:
+            session.commit()
+        except SQLAlchemyError as error:
+            session.rollback()
+            log.warning("The end of a session cannot be written yet: %s", error)
+            await asyncio.sleep(SAVE_AGAIN)
+        else:
+            return
 
 
 def begin_sweep(backend: Backend, hub: str, orm_spawner: Any, log: logging.Logger) -> None:

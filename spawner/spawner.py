@@ -130,10 +130,15 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         """End the session, whatever it is doing."""
         if self.child is not None:
             await self.child.stop(now)
+            if self.orm_spawner is not None:
+                await rows.until_writable(self.orm_spawner, self.log)
 
     async def poll(self) -> int | None:
         """Say whether the session is alive (None) or how it ended."""
-        return 0 if self.child is None else await self.child.poll()
+        status = 0 if self.child is None else await self.child.poll()
+        if status is not None and self._stop_pending and self.orm_spawner is not None:
+            await rows.until_writable(self.orm_spawner, self.log)
+        return status
 
     # --- After a restart of the hub (resume.Resuming) ---
 
