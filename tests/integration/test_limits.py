@@ -129,11 +129,14 @@ def limited(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Li
     with suppress(AssertionError):
         site.run("scontrol", "create", f"partition={PARTITION}", "nodes=node[1-3]", "maxtime=12:00:00")
     site.run("scontrol", "update", f"partition={PARTITION}", "state=DOWN")
+    site.run("scancel", "-p", PARTITION, check=False)  # what an interrupted run left
     try:
         with LimitedHub(site, tmp_path_factory.mktemp("limits")) as running:
             yield running
             running.clear()
     finally:
+        site.run("scancel", "-p", PARTITION, check=False)
+        until(lambda: not site.run("squeue", "-h", "-p", PARTITION).strip(), "the partition to be empty")
         site.run("scontrol", "delete", f"partition={PARTITION}", check=False)
 
 
