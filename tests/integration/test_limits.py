@@ -33,6 +33,8 @@ c.CarmeSpawner.limits = {{"max_running": 3, "max_time": "1:00:00"}}
 c.CarmeSpawner.group_limits = {{"labs": {{"max_running": None, "max_gpus": 6, "max_nodes": 3}}}}
 c.JupyterHub.load_groups = {{"labs": {{"users": ["ravi"]}}}}
 """
+# JupyterHub says 201, too, for a start that goes on, when the server's last start had failed.
+ACCEPTED = {201, 202}
 # Fires all requests at once, from where the hub runs; a list of method, address and body on standard input.
 FIRE = """
 import json, sys, threading, urllib.error, urllib.request
@@ -156,18 +158,18 @@ def sentence(answer: tuple[int, str]) -> str:
 
 def test_of_twenty_starts_at_once_as_many_get_in_as_are_allowed(hub):
     answers = hub.at_once([("POST", f"/users/rosa/servers/s{n}", {"profile": "cpu"}) for n in range(20)])
-    assert {status for status, _ in answers} <= {202, 400}
+    assert {status for status, _ in answers} <= {*ACCEPTED, 400}
     told = "1 more session asked, 3 in use, 3 allowed at once. Please stop one of them first."
     refused = re.compile(rf"Not starting rosa's server s[0-9]+: .*{re.escape(told)}")
     until(lambda: len(refused.findall(hub.log())) == 17, "17 refusals")
     assert len(hub.active()) == 3
     until(lambda: len(hub.jobs("rosa")) >= 3, "three jobs")
     assert len(hub.jobs("rosa")) == 3
-    assert hub.start("adam", "his", profile="cpu")[0] == 202, "another person's limits are another's"
+    assert hub.start("adam", "his", profile="cpu")[0] in ACCEPTED, "another person's limits are another's"
 
 
 def test_after_a_restart_of_the_hub_the_count_holds(hub):
-    assert {hub.start("rosa", f"s{n}", profile="cpu")[0] for n in range(3)} == {202}
+    assert {hub.start("rosa", f"s{n}", profile="cpu")[0] for n in range(3)} <= ACCEPTED
     jobs = hub.jobs("rosa")
     hub.restart()
     assert "3 in use, 3 allowed" in sentence(hub.start("rosa", "more", profile="cpu"))
@@ -175,21 +177,21 @@ def test_after_a_restart_of_the_hub_the_count_holds(hub):
 
 
 def test_gpus_and_nodes_count_over_all_sessions_until_they_end(hub):
-    assert hub.start("ravi", "one", profile="gpu", gpus=2, nodes=2)[0] == 202
+    assert hub.start("ravi", "one", profile="gpu", gpus=2, nodes=2)[0] in ACCEPTED
     told = sentence(hub.start("ravi", "two", profile="gpu", gpus=3))
     assert "3 GPUs asked in all, 4 in use, 6 allowed at once" in told
     told = sentence(hub.start("ravi", "two", profile="gpu", gpus=1, nodes=2))
     assert "2 nodes asked in all, 2 in use, 3 allowed at once" in told
     assert len(hub.jobs("ravi")) == 1
     hub.clear()
-    assert hub.start("ravi", "two", profile="gpu", gpus=3)[0] == 202
+    assert hub.start("ravi", "two", profile="gpu", gpus=3)[0] in ACCEPTED
 
 
 def test_waiting_sessions_of_a_profile_are_limited(hub):
-    assert hub.start("ravi", "one", profile="few")[0] == 202
+    assert hub.start("ravi", "one", profile="few")[0] in ACCEPTED
     told = sentence(hub.start("ravi", "two", profile="few"))
     assert "1 more session asked, 1 waiting to start, 1 allowed to wait in “Few”" in told
-    assert hub.start("ravi", "two", profile="cpu")[0] == 202
+    assert hub.start("ravi", "two", profile="cpu")[0] in ACCEPTED
 
 
 def test_what_the_site_does_not_bound_the_partition_and_the_limits_do(hub):
@@ -204,4 +206,4 @@ def test_a_start_that_slurm_refuses_holds_nothing(hub):
     for _ in range(4):
         told = sentence(hub.start("rosa", "wrong", profile="cpu", account="teaching"))
         assert "(account): 'teaching' asked, but “CPU” has research" in told
-    assert hub.start("rosa", "right", profile="cpu")[0] == 202
+    assert hub.start("rosa", "right", profile="cpu")[0] in ACCEPTED

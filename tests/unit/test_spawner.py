@@ -525,3 +525,73 @@ def test_every_setting_of_ours_has_a_help_text():
     ours = {name for name in CarmeSpawner.class_traits(config=True) if name not in Spawner.class_traits()}
     for name in ours - set(WrapSpawner.class_traits()):
         assert len(CarmeSpawner.class_traits()[name].help) > 20, name
+
+
+# --- limits ---
+
+
+async def test_what_a_session_holds_counts_from_its_start_to_its_end(make, slurm):
+    one = make(limits={"max_running": 1})
+    two = make(limits={"max_running": 1})
+    two.user = one.user
+    one.user.spawners["two"] = two
+    for spawner in (one, two):
+        spawner.user_options = {"profile": "gpu", "gpus": 1}
+    slurm.gate = asyncio.Event()
+    starting = asyncio.ensure_future(one.start())
+    error = await refusal(two.start())
+    assert (error.status_code, error.field) == (400, "")
+    assert "1 in use, 1 allowed at once" in error.jupyterhub_message
+    error = await refusal(two.run_options_from_form({"profile": ["gpu"]}))
+    assert "1 in use, 1 allowed at once" in error.jupyterhub_message
+    slurm.error = SubmitRefused("no")
+    slurm.gate.set()
+    await refusal(starting)
+    await one.stop()
+    one.clear_state()
+    assert two.others() == []
+    assert await two.run_options_from_form({"profile": ["gpu"]})
+
+
+async def test_the_count_holds_after_a_restart_of_the_hub(make):
+    before, after = make(limits={"max_gpus": 4}), make(limits={"max_gpus": 4})
+    after.user.spawners["two"] = before
+    state = {"job_id": "7", "session": {"profile": "gpu", "gpus": 2, "nodes": 2, "gpu_type": "a100"}}
+    before.load_state(state)
+    assert [(held.gpus, held.nodes, held.pending) for held in after.others()] == [(4, 2, True)]
+    before.load_state(state | {"port": 4000})
+    assert not after.others()[0].pending
+    after.user_options = {"profile": "gpu", "gpus": 1}
+    assert "1 GPU asked in all, 4 in use, 4 allowed" in (await refusal(after.start())).jupyterhub_message
+
+
+async def test_a_wrong_form_of_a_named_server_shows_that_servers_form(make):
+    default, named = make(), make()
+    named.user = default.user
+    named.orm_spawner = SimpleNamespace(name="work", user_options={})
+    with pytest.raises(SessionError):
+        await named.run_options_from_form({"profile": ["gpu"], "gpus": ["9"]})
+    form = await default.get_options_form()
+    assert (form.session, form.profiles[0].values["gpus"]) == ("work", "9")
+    assert (await default.get_options_form()).session == ""
+
+
+async def test_a_second_click_does_not_start_a_second_time(make, monkeypatch):
+    one = make()
+    gate = asyncio.Event()
+    monkeypatch.setattr(one, "learn", gate.wait)
+    first = asyncio.ensure_future(one.run_options_from_form({"profile": ["gpu"]}))
+    await asyncio.sleep(0)
+    assert (await refusal(one.run_options_from_form({"profile": ["gpu"]}))).status_code == 409
+    gate.set()
+    assert (await first)["profile"] == "gpu"
+
+
+async def test_an_accepted_start_is_remembered_for_its_profile(make, slurm):
+    one = make()
+    one.user_options = {"profile": "gpu", "gpus": 3}
+    slurm.error = SubmitRefused("no")
+    await refusal(one.start())
+    one.orm_spawner = None
+    form = await one.get_options_form()
+    assert form.profiles[0].values["gpus"] == "3"
