@@ -568,7 +568,7 @@ async def test_the_count_holds_after_a_restart_of_the_hub(make):
 async def test_a_wrong_form_of_a_named_server_shows_that_servers_form(make):
     default, named = make(), make()
     named.user = default.user
-    named.orm_spawner = SimpleNamespace(name="work", user_options={})
+    named.orm_spawner = SimpleNamespace(name="work", user_options={}, server=None)
     with pytest.raises(SessionError):
         await named.run_options_from_form({"profile": ["gpu"], "gpus": ["9"]})
     form = await default.get_options_form()
