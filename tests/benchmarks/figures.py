@@ -88,7 +88,6 @@ def table(runs: Mapping[str, Sequence[Run]]) -> str:
     return aligned(lines)
 
 
-
 def verdicts(ours: Sequence[Run]) -> tuple[str, bool]:
     """Say whether every round on an idle machine reached what is wanted; without such a round, none did."""
     judged = [run for run in ours if run.others <= IDLE]

@@ -208,7 +208,11 @@ def main() -> int:
     date = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
     packages = ("jupyterhub", "tornado", "jupyterhub-ldapauthenticator", "ldap3")
     text = "\n\n".join(
-        [f"{date}, {description(packages, slapd())}.", explanation(asked.rounds), *(text for text, _ in compared)]
+        [
+            f"{date}, {description(packages, slapd())}.",
+            explanation(asked.rounds),
+            *(text for text, _ in compared),
+        ]
     )
     say(f"\n{text}")
     if asked.write:

@@ -81,8 +81,9 @@ def description(packages: Sequence[str], *programs: str) -> str:
     """Name the machine and what was measured with: Python packages, and programs with their versions."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
+    commit = said("git", "describe", "--always", "--dirty")
     return (
         f"{os.cpu_count()} processors ({cpu[1] if cpu else platform.machine()}), {platform.system()} "
         f"{platform.release()}, Python {platform.python_version()}, {', '.join([*versions, *programs])}, "
-        f"carme-hub {importlib.metadata.version('carme-hub')} ({said('git', 'describe', '--always', '--dirty')})"
+        f"carme-hub {importlib.metadata.version('carme-hub')} ({commit})"
     )

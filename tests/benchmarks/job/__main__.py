@@ -1,4 +1,4 @@
-"""`make bench`: what sessions cost Slurm, the hub and those who wait, beside batchspawner and jupyterhub_moss.
+"""`make bench`: what sessions cost Slurm, the hub and people, beside batchspawner and jupyterhub_moss.
 
 Starts a cluster of its own from the demo site's parts, runs one hub after the other on it, prints one table,
 and ends everything. The exit code is 1 when carme-hub missed what is wanted, 2 when nothing could be shown.
@@ -24,7 +24,7 @@ from carme_hub.demo.layout import checkout
 from tests.benchmarks.figures import put
 from tests.benchmarks.job import site
 from tests.benchmarks.job.figures import Sample, Samples, breakdown, table, verdicts
-from tests.benchmarks.job.plan import Plan
+from tests.benchmarks.job.plan import PAGES, Plan
 from tests.benchmarks.job.systems import SYSTEMS
 from tests.benchmarks.machine import TOP, description, said
 
@@ -56,7 +56,9 @@ def numbers(text: str) -> list[int]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2, help="default: 2")
-    parser.add_argument("--only", type=numbers, default=[], metavar="1,3", help="figures, 1 to 6; default: all")
+    parser.add_argument(
+        "--only", type=numbers, default=[], metavar="1,3", help="figures, 1 to 6; default: all"
+    )
     parser.add_argument(
         "--sessions", type=numbers, default=[0, 10, 100, 500], help="idle sessions; default: 0,10,100,500"
     )
@@ -138,30 +140,24 @@ def measure(plan: Plan) -> list[Sample]:
 def explanation(plan: Plan) -> str:
     """Say what the figures mean."""
     return f"""\
-Rounds: {plan.rounds}; shown are the median of the rounds and, in brackets, their range. The order of the three
-hubs changes from round to round. One cluster for all: slurmctld, slurmdbd, three slurmd, and 2,000 more nodes
-that are switched off (State=CLOUD), so that sinfo shows 2,003. All hubs are root, use SQLite, and let everybody
-in (DummyAuthenticator: logins are another benchmark). batchspawner and jupyterhub_moss have the defaults of
-their packages and what their READMEs ask for; jupyterhub_moss {MOSS} runs on the same JupyterHub.
+Rounds: {plan.rounds}; shown are the median of the rounds and, in brackets, their range. The order of the
+three hubs changes from round to round. One cluster for all: slurmctld, slurmdbd, three slurmd, and 2,000 more
+nodes that are switched off (State=CLOUD), so that sinfo shows 2,003. All hubs are root, use SQLite, and let
+everybody in (DummyAuthenticator: logins are another benchmark). batchspawner and jupyterhub_moss have the
+defaults of their packages and what their READMEs ask for; both run on the same JupyterHub as carme-hub.
 
-1 and 2: RPCs that slurmctld counts (`sdiag`) in {60 * plan.minutes:.0f} s, without what the cluster says to itself.
-The idle sessions are real jobs that sleep; one server answers for all. Each hub finds them in its database, as
-after a restart, and polls them from then on: batchspawner and jupyterhub_moss every 30 s (`Spawner.poll_interval`)
-with one squeue each. A longer interval lowers their figure in proportion, and the end of a session is noticed
-later in proportion; `poll_jitter` spreads the same number. For 2, 100 people pressed Start just before;
-`startup_poll_interval` is 0.5 s.
-3 and 4: from the click until the session's own page answers, through the proxy, along all redirects and the
-waiting page, as a browser does it. The server is a small stand-in in an Apptainer image; "plain srun" starts
-the same server in the same image with srun until it answers.
-5: 50 people ask for the page, each {site_pages()} times with a second between. batchspawner has no page.
-6: processor time of the hub's process and of the commands it runs, and its memory: what the most sessions need
-more than the fewest, by 100."""
-
-
-def site_pages() -> int:
-    from tests.benchmarks.job.starts import PAGES  # noqa: PLC0415 - one number
-
-    return PAGES
+- 1 and 2: RPCs that slurmctld counts (`sdiag`) in {60 * plan.minutes:.0f} s, without what the cluster says
+  to itself. The idle sessions are real jobs that sleep; one server answers for all. Each hub finds them in its
+  database, as after a restart, and polls them from then on: batchspawner and jupyterhub_moss every 30 s
+  (`Spawner.poll_interval`) with one squeue each. A longer interval lowers their figure in proportion, and the
+  end of a session is noticed later in proportion; `poll_jitter` spreads the same number. For 2, 100 people
+  pressed Start just before; `startup_poll_interval` is 0.5 s.
+- 3 and 4: from the click until the session's own page answers, through the proxy, along all redirects and the
+  waiting page, as a browser does it. The server is a small stand-in in an Apptainer image; "plain srun"
+  starts the same server in the same image with srun until it answers.
+- 5: 50 people ask for the page, each {PAGES} times with a second between. batchspawner has no page.
+- 6: processor time of the hub's process and of the commands it runs, and its memory: what the most sessions
+  need more than the fewest, by 100."""
 
 
 def programs() -> list[str]:

@@ -35,7 +35,11 @@ class Browser:
         ]
         answer = await self._client.fetch(
             urljoin(self._url, path),
-            headers={"Cookie": "; ".join(sent), "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"},
+            headers={
+                "Cookie": "; ".join(sent),
+                "Sec-Fetch-Mode": "navigate",
+                "Sec-Fetch-Site": "same-origin",
+            },
             raise_error=False,
             follow_redirects=False,
             connect_timeout=PATIENCE,
@@ -73,7 +77,9 @@ class Browser:
         if form is None:
             return await self._ask(f"/hub/spawn/{self.name}")
         fields = {**form, "_xsrf": self._xsrf}
-        return await self._ask(f"/hub/spawn/{self.name}?_xsrf={self._xsrf}", method="POST", body=urlencode(fields))
+        return await self._ask(
+            f"/hub/spawn/{self.name}?_xsrf={self._xsrf}", method="POST", body=urlencode(fields)
+        )
 
     async def click(self, form: Mapping[str, str] | None) -> float:
         """

@@ -55,7 +55,8 @@ class Verdict:
     sentence: str
 
     def __str__(self) -> str:
-        return f"- {'NOT JUDGED' if self.reached is None else 'reached' if self.reached else 'MISSED'}: {self.sentence}"
+        word = {None: "NOT JUDGED", True: "reached", False: "MISSED"}[self.reached]
+        return f"- {word}: {self.sentence}"
 
 
 class Samples:
@@ -134,14 +135,20 @@ Row = tuple[str, Callable[[str], Sequence[float]], Callable[[float], str]]
 
 def rows(found: Samples) -> list[Row]:
     """Return a line's title, what it shows of a system, round by round, and how that is written."""
-    lines: list[Row] = []
-    for case in found.cases("idle"):
-        lines.append((f"1. RPCs/min, {case} idle sessions", _value(found, "rpcs", "idle", case), count))
+    lines: list[Row] = [
+        (f"1. RPCs/min, {case} idle sessions", _value(found, "rpcs", "idle", case), count)
+        for case in found.cases("idle")
+    ]
     for case in found.cases("pending"):
         lines.append((f"2. RPCs/min, {case} pending", _value(found, "rpcs", "pending", case), count))
         lines.append((f"2. hub and its commands, {case} pending", _all_cpu(found, "pending", case), cpu))
-    return lines + [
-        ("3. click to usable, median", lambda s: [percentile(x, 50) for x in found.seconds("click", s)], time),
+    return [
+        *lines,
+        (
+            "3. click to usable, median",
+            lambda s: [percentile(x, 50) for x in found.seconds("click", s)],
+            time,
+        ),
         ("3. beyond plain srun, median", lambda s: found.overheads(s, 50), time),
         ("3. beyond plain srun, p95", lambda s: found.overheads(s, 95), time),
         ("4. 30 click, the last one works", _value(found, "seconds", "class", 0), time),
@@ -161,9 +168,7 @@ def _value(found: Samples, name: str, figure: str, case: int) -> Callable[[str],
 
 
 def _all_cpu(found: Samples, figure: str, case: int) -> Callable[[str], Sequence[float]]:
-    return lambda system: [
-        s.values["cpu"] + s.values["commands"] for s in found.of(figure, system, case)
-    ]
+    return lambda system: [s.values["cpu"] + s.values["commands"] for s in found.of(figure, system, case)]
 
 
 def table(found: Samples) -> str:
@@ -187,7 +192,9 @@ def _idle(found: Samples) -> Verdict | None:
         return None
     if len(cases) < 2:
         return Verdict(None, "1. RPCs independent of the number of sessions: two numbers above 0 are needed")
-    few, most = (max(found.value("rpcs", "idle", OURS, case), default=math.nan) for case in (cases[0], cases[-1]))
+    few, most = (
+        max(found.value("rpcs", "idle", OURS, case), default=math.nan) for case in (cases[0], cases[-1])
+    )
     return Verdict(
         most <= few * GROWTH + 3,
         f"1. RPCs independent of the number of sessions: {count(few)} a minute with {cases[0]}, "

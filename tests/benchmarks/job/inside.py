@@ -1,7 +1,7 @@
 """The inside of the benchmark: brings the cluster up, measures, writes what it found as JSON lines.
 
 Called by ``python -m tests.benchmarks.job`` inside fresh namespaces, with one JSON object: "settings" (see
-`carme_hub.demo.site.Settings`), "plan" (see `plan.Plan`), "peers" (their Python), "found" (the file to write).
+`carme_hub.demo.site.Settings`), "plan" (see `plan.Plan`), "peers" (their Python), "found" (a file to write).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.benchmarks.job import clicks, sessions, site, starts
 from tests.benchmarks.job.controller import Count
 from tests.benchmarks.job.figures import FLOOR, Sample
 from tests.benchmarks.job.plan import Plan
-from tests.benchmarks.job.site import BENCH, IDLE, IDLE_PEOPLE, IDLE_PORT, PEOPLE, WAIT, queue, until
+from tests.benchmarks.job.site import BENCH, IDLE_PEOPLE, IDLE_PORT, PEOPLE, WAIT, queue, until
 from tests.benchmarks.job.systems import SYSTEMS, URL, Hub, form, hub
 from tests.benchmarks.machine import busy
 
@@ -105,7 +105,7 @@ class Bench:
         names = IDLE_PEOPLE[: max(self._plan.sessions)]
         demo.say(f"submitting {len(names)} idle jobs")
         site.submit_idle(names)
-        until(lambda: len(site.idle_jobs()) >= len(names), "all idle jobs run", 300)
+        until(lambda: len(site.idle_jobs()) >= len(names), "the start of all idle jobs", 600)
         self._jobs = site.idle_jobs()
 
     def idle(self, round_: int) -> None:

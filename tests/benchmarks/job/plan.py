@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+PAGES = 5  # start pages that each of 50 people asks for
+
 # Seconds on a 2-core machine, measured: a cluster, a hub's start, 100 sessions more at a hub, one idle job.
 _CLUSTER, _HUB, _HUNDRED, _JOB = 25, 7, 6, 0.12
 _CLICKS, _CLASS, _PAGES, _PENDING = 25, 20, 12, 30

@@ -64,7 +64,9 @@ def seed(template: Path, folder: Path, jobs: Mapping[str, tuple[str, str]], ip: 
     with database:
         one = "select * from spawners where server_id is not null"
         spawner = dict(database.execute(one).fetchone())
-        server = dict(database.execute("select * from servers where id = ?", [spawner["server_id"]]).fetchone())
+        server = dict(
+            database.execute("select * from servers where id = ?", [spawner["server_id"]]).fetchone()
+        )
         user = dict(database.execute("select * from users where id = ?", [spawner["user_id"]]).fetchone())
         state = json.loads(spawner["state"])
         database.execute("delete from spawners")
@@ -84,5 +86,5 @@ def seed(template: Path, folder: Path, jobs: Mapping[str, tuple[str, str]], ip: 
 
 def _insert(database: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> int:
     columns = [name for name in row if name != "id"]
-    words = f"insert into {table} ({', '.join(columns)}) values ({', '.join('?' * len(columns))})"
+    words = f"insert into {table} ({', '.join(columns)}) values ({', '.join('?' * len(columns))})"  # noqa: S608 - names of JupyterHub's tables
     return int(database.execute(words, [row[name] for name in columns]).lastrowid or 0)

@@ -1,4 +1,4 @@
-"""The benchmark's own cluster, made of the demo site's parts: namespaces, MariaDB, slurmdbd, slurmctld, slurmd.
+"""The benchmark's own cluster, made of the demo site's parts: namespaces, accounting, slurmctld, slurmd.
 
 It differs from the demo: the three nodes claim more processors, 2,000 more nodes are switched off (CLOUD),
 there are 700 accounts in files instead of a directory, and its state is in `.demo/bench`. The hubs run

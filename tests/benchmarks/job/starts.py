@@ -1,4 +1,4 @@
-"""Figures 3, 4 and 5: one click, a class that clicks, the start page; and the floor that Slurm itself sets."""
+"""Figures 3, 4 and 5: one click, a class that clicks, the start page; and the floor that Slurm sets."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tornado.httpclient import AsyncHTTPClient
 from carme_hub.demo.layout import NODES
 from tests.benchmarks.job import clicks
 from tests.benchmarks.job.controller import Count
+from tests.benchmarks.job.plan import PAGES
 from tests.benchmarks.job.site import BENCH, PEOPLE, as_person, cancel
 from tests.benchmarks.job.systems import CONTAINER, IMAGE, MEMORY, SERVER, TIME, URL, form
 
@@ -23,7 +24,6 @@ CLICKS = 10  # one after the other, per round
 CLASS = 30
 CLASS_SECONDS = 1.0
 ASKING = 50
-PAGES = 5  # of each of them
 PAUSE = 1.0  # seconds between two pages of one person
 FIRST_PORT = 20000
 LOOK = 0.01  # seconds between two looks whether the floor's server answers

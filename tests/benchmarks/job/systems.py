@@ -1,8 +1,8 @@
 """The three hubs: ours, batchspawner's SlurmSpawner, jupyterhub_moss' MOSlurmSpawner. One at a time.
 
-All have the same people, proxy, database engine, image, server, memory and time; JupyterHub's DummyAuthenticator
-lets everybody in, because logins are another benchmark. What each package sets by default stays; what its
-README asks for is set.
+All have the same people, proxy, database engine, image, server, memory and time; JupyterHub's
+DummyAuthenticator lets everybody in, because logins are another benchmark. What each package sets by default
+stays; what its README asks for is set.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ c.JupyterHub.cleanup_servers = False
 c.JupyterHub.authenticator_class = "dummy"
 c.DummyAuthenticator.allow_all = True
 c.JupyterHub.services = [{{"name": "bench", "api_token": "{token}"}}]
-c.JupyterHub.load_roles = [{{"name": "bench", "services": ["bench"], "scopes": ["list:users", "read:users", "read:servers"]}}]
+c.JupyterHub.load_roles = [
+    {{"name": "bench", "services": ["bench"], "scopes": ["list:users", "read:users", "read:servers"]}}
+]
 c.JupyterHub.log_level = "INFO"
 """
 
@@ -106,9 +108,7 @@ def configuration(system: str, partition: str) -> str:
             time=TIME,
             command=" ".join([*CONTAINER, IMAGE]),
         )
-    return _MOSS.format(
-        server=SERVER, apptainer=CONTAINER, image=IMAGE, partitions=[BENCH, WAIT, BIG]
-    )
+    return _MOSS.format(server=SERVER, apptainer=CONTAINER, image=IMAGE, partitions=[BENCH, WAIT, BIG])
 
 
 def form(system: str, partition: str) -> dict[str, str] | None:
@@ -140,16 +140,17 @@ class Hub:
         return (self.folder / "hub.log").read_text(errors="replace")
 
     def api(self, path: str) -> Any:
-        request = urllib.request.Request(
+        request = urllib.request.Request(  # noqa: S310 - the hub's own address
             f"{URL}/hub/api{path}", headers={"Authorization": f"token {self.token}"}
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
             return json.loads(answer.read())
 
     def answers(self) -> bool:
         if self.process.poll() is not None:
             raise SystemExit(f"bench: the hub with {self.system} ended. Its log:\n{self.log[-4000:]}")
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{URL}/hub/health", timeout=5):
+        address = f"{URL}/hub/health"
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):  # noqa: S310 - as above
             return True
         return False
 
@@ -191,9 +192,10 @@ def hub(
     (folder / "jupyterhub_config.py").write_text(first + common + configuration(system, partition))
     programs = f"{Path(sys.executable).parent}:{Path(extra['proxy']).parent}"
     variables = environment(PATH=f"{programs}:{environment()['PATH']}")
+    python = sys.executable if system == OURS else extra["peers"]
     with (folder / "hub.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable if system == OURS else extra["peers"], "-m", "jupyterhub"],
+            [python, "-m", "jupyterhub"],
             cwd=folder,
             env=variables,
             stdin=subprocess.DEVNULL,
