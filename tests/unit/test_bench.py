@@ -95,6 +95,12 @@ def test_a_full_run_takes_less_than_half_an_hour():
     assert Plan(2, [], [0, 10, 100, 500], 0.5).seconds(3) < 1800
 
 
+def test_few_sessions_are_measured_once():
+    plan = Plan(2, [], [0, 10, 100, 500], 0.5)
+    assert [plan.cases(0), plan.cases(1)] == [[0, 10, 100, 500], [100, 500]]
+    assert Plan(2, [], [0, 10], 0.5).cases(1) == [0, 10]
+
+
 def test_a_state_is_moved_to_another_job_wherever_it_names_the_old_one():
     state = {
         "child_state": {"job_id": "12", "node": "node1", "port": 12012, "token_sha256": "ab12"},

@@ -24,7 +24,7 @@ from carme_hub.demo.layout import checkout
 from tests.benchmarks.figures import put
 from tests.benchmarks.job import site
 from tests.benchmarks.job.figures import Sample, Samples, breakdown, table, verdicts
-from tests.benchmarks.job.plan import PAGES, Plan
+from tests.benchmarks.job.plan import FEW, PAGES, Plan
 from tests.benchmarks.job.systems import SYSTEMS
 from tests.benchmarks.machine import TOP, description, said
 
@@ -140,18 +140,18 @@ def measure(plan: Plan) -> list[Sample]:
 def explanation(plan: Plan) -> str:
     """Say what the figures mean."""
     return f"""\
-Rounds: {plan.rounds}; shown are the median of the rounds and, in brackets, their range. The order of the
-three hubs changes from round to round. One cluster for all: slurmctld, slurmdbd, three slurmd, and 2,000 more
+Rounds: {plan.rounds} (one for less than {FEW} idle sessions); shown are the median of the rounds and, in
+brackets, their range. The order of the three hubs changes from round to round. One cluster for all: slurmctld, slurmdbd, three slurmd, and 2,000 more
 nodes that are switched off (State=CLOUD), so that sinfo shows 2,003. All hubs are root, use SQLite, and let
 everybody in (DummyAuthenticator: logins are another benchmark). batchspawner and jupyterhub_moss have the
 defaults of their packages and what their READMEs ask for; both run on the same JupyterHub as carme-hub.
 
 - 1 and 2: RPCs that slurmctld counts (`sdiag`) in {60 * plan.minutes:.0f} s, without what the cluster says
-  to itself. The idle sessions are real jobs that sleep; one server answers for all. Each hub finds them in its
-  database, as after a restart, and polls them from then on: batchspawner and jupyterhub_moss every 30 s
-  (`Spawner.poll_interval`) with one squeue each. A longer interval lowers their figure in proportion, and the
-  end of a session is noticed later in proportion; `poll_jitter` spreads the same number. For 2, 100 people
-  pressed Start just before; `startup_poll_interval` is 0.5 s.
+  to itself. The idle sessions are real jobs that sleep; one server answers for all. Each hub finds them in
+  its database, as after a restart, and polls them from then on: batchspawner and jupyterhub_moss every 30 s
+  (`Spawner.poll_interval`) with one squeue each. A longer interval lowers their figure in proportion, and
+  the end of a session is noticed later in proportion; `poll_jitter` spreads the same number. For 2, 100
+  people pressed Start just before; `startup_poll_interval` is 0.5 s.
 - 3 and 4: from the click until the session's own page answers, through the proxy, along all redirects and the
   waiting page, as a browser does it. The server is a small stand-in in an Apptainer image; "plain srun"
   starts the same server in the same image with srun until it answers.

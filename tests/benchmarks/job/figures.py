@@ -98,11 +98,12 @@ class Samples:
         if len(cases) < 2:
             return []
         least, most = cases[0], cases[-1]
-        few = {s.round: s.values[name] for s in self.of("idle", system, least)}
+        few = self.value(name, "idle", system, least)
+        if not few:
+            return []
         return [
-            (s.values[name] - few[s.round]) * 100 / (most - least)
-            for s in self.of("idle", system, most)
-            if s.round in few
+            (value - statistics.median(few)) * 100 / (most - least)
+            for value in self.value(name, "idle", system, most)
         ]
 
     def busiest(self, *figures: str) -> float:

@@ -110,7 +110,7 @@ class Bench:
 
     def idle(self, round_: int) -> None:
         """Let hubs look after their idle sessions."""
-        for number in self._plan.sessions:
+        for number in self._plan.cases(round_):
             names = IDLE_PEOPLE[:number]
             for system in self._turns(round_):
                 with self._seeded(system, f"idle-{number}-{round_}", names) as running:

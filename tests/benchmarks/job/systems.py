@@ -183,7 +183,8 @@ def hub(
     Parameters
     ----------
     extra
-        "proxy": configurable-http-proxy's command; "peers": the Python that has batchspawner and jupyterhub_moss.
+        "proxy": configurable-http-proxy's command; "peers": the Python that has batchspawner and
+        jupyterhub_moss.
     """
     folder.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(16)
