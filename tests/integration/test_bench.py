@@ -11,6 +11,7 @@ from tests.support import ROOT
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_benchmark_counts_what_three_hubs_ask_of_slurm():
     words = ["--rounds", "1", "--only", "1,3", "--sessions", "0,3,6", "--minutes", "0.55"]
     done = subprocess.run(

@@ -141,10 +141,11 @@ def explanation(plan: Plan) -> str:
     """Say what the figures mean."""
     return f"""\
 Rounds: {plan.rounds} (one for less than {FEW} idle sessions); shown are the median of the rounds and, in
-brackets, their range. The order of the three hubs changes from round to round. One cluster for all: slurmctld, slurmdbd, three slurmd, and 2,000 more
-nodes that are switched off (State=CLOUD), so that sinfo shows 2,003. All hubs are root, use SQLite, and let
-everybody in (DummyAuthenticator: logins are another benchmark). batchspawner and jupyterhub_moss have the
-defaults of their packages and what their READMEs ask for; both run on the same JupyterHub as carme-hub.
+brackets, their range. The order of the three hubs changes from round to round. One cluster for all:
+slurmctld, slurmdbd, three slurmd, and 2,000 more nodes that are switched off (State=CLOUD), so that sinfo
+shows 2,003. All hubs are root, use SQLite, and let everybody in (DummyAuthenticator: logins are another
+benchmark). batchspawner and jupyterhub_moss have the defaults of their packages and what their READMEs ask
+for; both run on the same JupyterHub as carme-hub.
 
 - 1 and 2: RPCs that slurmctld counts (`sdiag`) in {60 * plan.minutes:.0f} s, without what the cluster says
   to itself. The idle sessions are real jobs that sleep; one server answers for all. Each hub finds them in
