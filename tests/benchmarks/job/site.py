@@ -64,7 +64,7 @@ class BenchLayout(Layout):
         return f"{super().cgroup}-bench"
 
 
-def until(condition: Callable[[], object], what: str, patience: float = 120) -> None:
+def until(condition: Callable[[], object], what: str, patience: float = 120, pause: float = 0.02) -> None:
     """
     Wait until something is true.
 
@@ -77,7 +77,7 @@ def until(condition: Callable[[], object], what: str, patience: float = 120) -> 
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(f"{what} did not happen within {patience:.0f} s")
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def prepare(layout: BenchLayout) -> None:

@@ -45,6 +45,7 @@ c.JupyterHub.hub_connect_ip = "{address}"
 c.JupyterHub.db_url = "sqlite:///{folder}/jupyterhub.sqlite"
 c.JupyterHub.cookie_secret_file = "{folder}/cookie_secret"
 c.JupyterHub.cleanup_servers = False
+c.JupyterHub.api_page_max_limit = 1000
 c.JupyterHub.authenticator_class = "dummy"
 c.DummyAuthenticator.allow_all = True
 c.JupyterHub.services = [{{"name": "bench", "api_token": "{token}"}}]
@@ -207,7 +208,8 @@ def hub(
     try:
         until(running.answers, f"the answer of the hub with {system}")
         if wait:
-            until(lambda: running.ready() >= len(wait), f"{len(wait)} sessions at the hub with {system}", 300)
+            what = f"{len(wait)} sessions at the hub with {system}"
+            until(lambda: running.ready() >= len(wait), what, 300, pause=1)
         yield running
     finally:
         process.kill()
