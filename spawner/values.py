@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Folders of the container that make it what it is: a mount over one of them would break or open it.
-_RESERVED = re.compile(r"/|/(bin|dev|etc|lib|lib64|proc|run|sbin|sys|tmp|usr|var|var/tmp)|/(proc|sys|dev)/.*")
+_RESERVED = re.compile(
+    r"/|/(bin|dev|etc|lib|lib64|proc|run|sbin|sys|tmp|usr|var|var/tmp|\.carme)|/(proc|sys|dev|\.carme)/.*"
+)
 
 
 def _plain(text: str) -> str:

@@ -19,6 +19,13 @@ FATAL = 'INFO: x\nFATAL:   While checking image: could not open image "/srv/imag
         (Ending("FAILED", "NonZeroExitCode", script.EXIT_LOG), "", "home folder /home/rosa"),
         (Ending("FAILED", "", node.EXIT_IMAGE), FATAL, "the image /srv/images/base.sif cannot be read"),
         (Ending("FAILED", "", node.EXIT_SCRATCH), "", "no room"),
+        (Ending("FAILED", "", script.EXIT_HOME_FULL), "", "home folder /home/rosa is full"),
+        (
+            Ending("FAILED", "", node.EXIT_MOUNT),
+            "carme: the mount data is missing on node2: /d has to be on nfs, but nothing is mounted there\n",
+            "mount data is missing on node2: /d has to be on nfs, but nothing is mounted there. Please",
+        ),
+        (Ending("FAILED", "", node.EXIT_MOUNT), "", "a mount is missing on its node"),
         (Ending("FAILED", "", node.EXIT_APPTAINER), "", "no Apptainer"),
         (Ending("FAILED", "", EXIT_NOT_REPORTED), "", "could not reach the hub"),
         (Ending("FAILED", "NonZeroExitCode", 255), FATAL, "could not open image"),

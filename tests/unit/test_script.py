@@ -1,7 +1,9 @@
+import fcntl
 import itertools
 import os
 import re
 import shlex
+import socket
 import subprocess
 from pathlib import Path
 
@@ -128,6 +130,7 @@ def test_variables_carry_apptainers_prefix_and_nothing_else():
 STAND_IN = """#!/bin/bash
 { printf '%s\\n' "$@"; } > "$OUT/words"
 env -0 > "$OUT/environment"
+for fd in /proc/$$/fd/*; do [[ -d $fd ]] && echo "$fd"; done > "$OUT/folders"
 cat > "$OUT/stdin"
 [[ $(stat -c %a "$APPTAINER_WORKDIR") == 700 ]] && echo "$APPTAINER_WORKDIR" > "$OUT/scratch"
 echo "hello from the session"
@@ -282,3 +285,37 @@ def test_material_that_cannot_be_placed_ends_the_session_with_a_sentence(run):
     assert code == course.EXIT_COPY
     assert "week1" in log
     assert (run.home / "courses" / "ml101" / "week1").read_text() == "my file"
+
+
+def test_folders_that_nobody_holds_any_more_are_removed_and_others_stay(run):
+    """Tasks that are killed leave theirs; the next session or task of the same person clears them away."""
+    folders = {
+        name: run.root / name for name in ("carme-1-abcdefghij", "carme-2-abcdefghij", "carme-3-abcdefghij")
+    }
+    for folder in folders.values():
+        (folder / "tmp").mkdir(parents=True)
+    for name in ("carme-1-abcdefghij", "carme-2-abcdefghij"):
+        os.utime(folders[name], (1, 1))  # 3 was made a moment ago: its owner may not have locked it yet
+    held = os.open(folders["carme-2-abcdefghij"], os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    try:
+        run()
+    finally:
+        os.close(held)
+    assert [folder.exists() for folder in folders.values()] == [False, True, True]
+
+
+def test_the_port_where_programs_meet_is_one_that_nothing_listens_on(run):
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 12077))
+        taken.listen()
+        run()
+    seen = (run.out / "environment").read_text().split("\0")
+    (port,) = [item for item in seen if item.startswith("APPTAINERENV_MASTER_PORT=")]
+    assert port == "APPTAINERENV_MASTER_PORT=12078"
+
+
+def test_no_open_folder_reaches_the_container(run):
+    run()
+    assert (run.out / "folders").read_text() == ""
