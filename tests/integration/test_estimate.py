@@ -15,9 +15,10 @@ def estimate(person, path="", **options):
 
     def answer():
         asked = person.api("POST", f"/carme/estimate{path}", json=options)
-        return asked if asked.status_code != 429 else None
+        # In a list: an answer that refuses counts as false by itself.
+        return [asked] if asked.status_code != 429 else []
 
-    return until(answer, "an estimate", 20)
+    return until(answer, "an estimate", 20)[0]
 
 
 def test_an_estimate_says_when_and_where(site, person):
