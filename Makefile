@@ -1,5 +1,5 @@
 # The two commands are `make demo` and `make test`; README.md says what they do.
-.PHONY: demo demo-stop test test-slow test-nightly bench bench-login check clean
+.PHONY: demo demo-stop test test-slow test-nightly bench bench-login docs check clean
 
 VENV := .venv
 CARME := $(VENV)/bin/carme
@@ -28,6 +28,10 @@ test-nightly: $(VENV)/test
 bench-login: $(VENV)/test
 	@$(CARME) demo provide --tests
 	@$(VENV)/bin/python -m tests.benchmarks.login $(BENCH)
+
+# The page of all settings, from their own help texts.
+docs: $(VENV)/project
+	@$(VENV)/bin/python -m carme_hub.settings_page docs/configuration.md
 
 check: $(VENV)/dev
 	$(VENV)/bin/ruff format --check .

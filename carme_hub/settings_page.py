@@ -27,7 +27,7 @@ from carme_hub.spawner.spawner import CarmeSpawner
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-COMMAND = "python -m carme_hub.settings_page docs/configuration.md"
+COMMAND = "make docs"
 SITE = Path(__file__).parent / "etc" / "jupyterhub_config.py"
 JUPYTERHUB = "https://jupyterhub.readthedocs.io/en/stable/reference/api"
 LDAP = "https://github.com/jupyterhub/ldapauthenticator#configuration"

@@ -1,6 +1,6 @@
 # The configuration of a carme-hub site. The demo site runs this very file; a site of your own starts from it:
 # copy it to /etc/jupyterhub/jupyterhub_config.py, put your names in, and check it with `carme check`.
-# Every setting's help text: `jupyterhub --help-all`.
+# Every setting is described in docs/configuration.md.
 from pathlib import Path
 
 import carme_hub

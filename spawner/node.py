@@ -82,8 +82,7 @@ def functions(request: JobRequest, home: str, apptainer: str, srun: str) -> str:
 # run_task starts one task of srun inside a session in the container. Words: where it was told to start
 # outside, where inside, then the program. Whatever Slurm, a TaskProlog or --export gave the task is handed
 # into the container; what the session's own stand-in for srun has put under Apptainer's prefix is there
-# already. Signals reach the program from Slurm, which sends them to all processes of the step; bash only
-# stays to clean up.
+# already. bash stays to clean up. SIGUSR1 and the like end with it: they do not reach the program yet.
 _FUNCTIONS = """\
 node=${{SLURMD_NODENAME:-$(hostname)}}
 

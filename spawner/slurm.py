@@ -469,8 +469,11 @@ class Slurm:
             raise SlurmUnavailable(f"Slurm does not answer at the moment ({_words(done.err)}).")
         raise SlurmError(f"Slurm did not extend the session: {_words(done.err)}.")
 
-    async def marked(self, hub: str) -> list[sweep.MarkedJob]:
-        """Ask for all jobs that a hub has marked and that have not ended, whoever owns them.
+    async def marked(self, hub: str, job_id: int | None = None) -> list[sweep.MarkedJob]:
+        """Ask for all jobs that a hub has marked and that have not ended, whoever owns them; or for one job.
+
+        A comment may hold line ends, and what follows one can look like any other job's line. Of the answer
+        about one job, the first line is what Slurm says of it.
 
         Raises
         ------
@@ -478,10 +481,10 @@ class Slurm:
             When there is no answer.
         """
         fields = answers.SEPARATOR.join(sweep.FIELDS.values())
-        said = await self._said(
-            f"{self.folder}/squeue", "--noheader", "--all", "--local", f"--format={fields}"
-        )
-        return sweep.parse(said, hub)
+        words = [f"{self.folder}/squeue", "--noheader", "--all", "--local", f"--format={fields}"]
+        if job_id is None:
+            return sweep.parse(await self._said(*words), hub)
+        return sweep.parse((await self._said(*words, f"--jobs={job_id}")).partition("\n")[0], hub)
 
 
 def _words(text: str) -> str:

@@ -6,6 +6,8 @@ up although Slurm took the job; a job that was to be cancelled is still there wh
 The comment is the person's to change (``scontrol update comment=``), so it is believed only about that very
 person: a job is ended only when its Slurm account is the one in its mark, and as that account. Who writes a
 mark into another job of theirs, ends that one; who takes one away, keeps a job that they could have anyway.
+A comment with a line end can even forge the line of somebody else's job: so each job is asked for by itself
+before it is ended.
 """
 
 from __future__ import annotations
@@ -131,8 +133,8 @@ def submitted_now() -> frozenset[str]:
 class Cluster(Protocol):
     """What the sweep needs of `carme_hub.spawner.slurm.Slurm`."""
 
-    async def marked(self, hub: str) -> list[MarkedJob]:
-        """Ask for all jobs with this hub's mark."""
+    async def marked(self, hub: str, job_id: int | None = None) -> list[MarkedJob]:
+        """Ask for all jobs with this hub's mark, or whether one job has it."""
 
 
 class Sweep:
@@ -182,12 +184,16 @@ class Sweep:
             pause = INTERVAL
 
     async def look(self) -> list[MarkedJob]:
-        """Ask Slurm once, and have the orphans ended; returns them."""
+        """Ask Slurm once, and once more for each orphan, and have them ended; returns them."""
         jobs = await self._cluster.marked(self._hub)
         # After Slurm, and without a pause between the two: a job of the answer is by now in the database, or
         # its submission has not returned yet.
         found = orphans(jobs, self._known(), submitted_now(), self._leaving())[:MOST]
+        ended = []
         for job in found:
+            if job not in await self._cluster.marked(self._hub, job.job_id):
+                continue
             self._log.warning("Job %s of %s has no session (any more): it is ended", job.job_id, job.owner)
             self._end(job)
-        return found
+            ended.append(job)
+        return ended

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from carme_hub.spawner.answers import SEPARATOR
 from tests.integration.fault_world import OPEN, partition, stopped, trouble
 from tests.support import until
 
@@ -100,18 +101,24 @@ def test_a_job_that_is_being_submitted_is_no_orphan(hub, site):
 
 
 def test_nobody_has_somebody_elses_job_ended_by_a_comment(hub, site, running):
-    """ravi marks a job of his as rosa's, and one as his own. Expected: only the latter ends."""
+    """ravi marks a job of his as rosa's, forges a line about one of hers, and marks one as his own.
+
+    Expected: only the last one ends.
+    """
     mark = site.run("squeue", "-h", "-j", running, "-o", "%k").strip()
     submit = ("sbatch", "--parsable", "-o", "/dev/null", "--wrap", "sleep 600", "--mem=10")
     lie = site.run(*submit, f"--comment={mark}", user="ravi").strip()
-    own = site.run(*submit, f"--comment={mark.replace('rosa', 'ravi')}", user="ravi").strip()
     plain = site.run(*submit, user="rosa").strip()
+    line = SEPARATOR.join([plain, "rosa", "RUNNING", f"{mark}plain"])
+    forged = site.run(*submit, f"--comment=x\n{line}", user="ravi").strip()
+    assert line in site.run("squeue", "-h", "-o", "%k")
+    own = site.run(*submit, f"--comment={mark.replace('rosa', 'ravi')}", user="ravi").strip()
     try:
         until(lambda: not site.run("squeue", "-h", "-j", own, "-t", "PD,R", check=False).strip(), "its end")
         left = site.run("squeue", "-h", "-t", "PD,R", "-o", "%A").split()
-        assert {lie, plain, running} <= set(left)
+        assert {lie, forged, plain, running} <= set(left)
     finally:
-        site.run("scancel", lie, own, plain, check=False)
+        site.run("scancel", lie, forged, own, plain, check=False)
     assert hub.answers("rosa") == running
 
 

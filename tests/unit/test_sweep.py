@@ -73,11 +73,13 @@ class Cluster:
     def __init__(self, answers):
         self.answers = answers
 
-    async def marked(self, _hub):
-        answer = self.answers.pop(0) if self.answers else []
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    async def marked(self, _hub, job_id=None):
+        if job_id is not None:
+            return [one for one in self.said if one.job_id == job_id]
+        self.said = self.answers.pop(0) if self.answers else []
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
 
 
 async def test_a_look_that_fails_is_no_end_of_looking(monkeypatch):
@@ -102,6 +104,17 @@ async def test_somebody_who_marks_thousands_of_jobs_keeps_the_hub_from_nothing()
     one = Sweep(Cluster([many]), HUB, set, tuple, ended.append, logging.getLogger())
     await one.look()
     assert len(ended) == sweep.MOST
+
+
+async def test_a_line_that_somebody_forged_ends_nobodys_job():
+    class Forged(Cluster):
+        async def marked(self, hub, job_id=None):
+            return await super().marked(hub) if job_id is None else []
+
+    ended = []
+    one = Sweep(Forged([[job()]]), HUB, set, tuple, ended.append, logging.getLogger())
+    assert await one.look() == []
+    assert not ended
 
 
 def test_a_submission_is_known_while_it_lasts():
