@@ -270,6 +270,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what `get_state` gave; nothing is asked of Slurm here."""
+        state = rows.own_state(self.orm_spawner, state)
         Spawner.load_state(self, state)
         if state.get("job_id"):
             self._new_session(str(state.get("cluster", ""))).load_state(state)
