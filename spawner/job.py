@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import object_session
 from traitlets import Instance, Unicode
 
+from carme_hub.spawner import choices
 from carme_hub.spawner.answers import Phase
 from carme_hub.spawner.request import JobRequest
 from carme_hub.spawner.settings import SessionSettings
@@ -245,7 +246,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
 
     def get_state(self) -> dict[str, Any]:
         """Return what the next hub needs to find this job again."""
-        state: dict[str, Any] = Spawner.get_state(self)
+        state: dict[str, Any] = Spawner.get_state(self) | choices.carried(self.orm_spawner)
         if self.job_id:
             state |= {"cluster": self.cluster, "job_id": self.job_id, "token_sha256": self._token_digest}
             state |= {"session": self.options}

@@ -40,21 +40,6 @@ def known_jobs(engine: Engine | Connection) -> set[int]:
     return {int(number) for number in numbers if number.isascii() and number.isdigit()}
 
 
-def own_state(orm_spawner: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Return a session's state, also where JupyterHub has just put the person's in its place.
-
-    For a person's first server it moves ``users.state`` there (`jupyterhub.user.User._new_spawner`, 6.1.1,
-    meant for databases of before 2017). `carme_hub.spawner.choices` keeps something in that column, and a
-    session whose state it replaced would be lost. Nothing of the move is written yet: both are read again.
-    """
-    session = None if orm_spawner is None else object_session(orm_spawner)
-    if session is None or not session.is_modified(orm_spawner):
-        return state
-    session.expire(orm_spawner, ["state"])
-    session.expire(orm_spawner.user, ["state"])
-    return dict(orm_spawner.state or {})
-
-
 async def until_writable(orm_spawner: Any, log: logging.Logger) -> None:
     """Wait until the database takes what is written about a session.
 

@@ -266,11 +266,13 @@ class CarmeSpawner(Resuming, OfferingSpawner):
 
     def get_state(self) -> dict[str, Any]:
         """Return what the next hub needs to find the job again: the session's own state."""
-        return Spawner.get_state(self) if self.child is None else self.child.get_state()
+        if self.child is not None:
+            return self.child.get_state()
+        state: dict[str, Any] = Spawner.get_state(self)
+        return state | choices.carried(self.orm_spawner)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what `get_state` gave; nothing is asked of Slurm here."""
-        state = rows.own_state(self.orm_spawner, state)
         Spawner.load_state(self, state)
         if state.get("job_id"):
             self._new_session(str(state.get("cluster", ""))).load_state(state)

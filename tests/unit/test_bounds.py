@@ -145,8 +145,8 @@ async def test_an_old_answer_counts_until_there_is_a_new_one(sacctmgr, monkeypat
 
 
 def test_the_last_choice_is_kept_for_each_profile():
-    orm = SimpleNamespace(state=None)
-    user = SimpleNamespace(orm_user=orm)
+    orm = SimpleNamespace(state={"job_id": "7"})
+    user = SimpleNamespace(spawner=SimpleNamespace(orm_spawner=orm))
     assert choices.of(user) == {}
     choices.keep(user, {"profile": "gpu", "gpus": 2})
     before = orm.state
@@ -156,7 +156,9 @@ def test_the_last_choice_is_kept_for_each_profile():
         "gpu": {"profile": "gpu", "gpus": "2"},
         "cpu": {"profile": "cpu", "time": "60"},
     }
-    for odd in ({"carme_choices": 7}, {"carme_choices": {"gpu": ["x"]}}, ["x"]):
+    assert orm.state["job_id"] == "7"
+    assert set(choices.carried(orm)) == {"choices"}, "what stays when the job has gone"
+    for odd in ({"choices": 7}, {"choices": {"gpu": ["x"]}}, ["x"], None):
         orm.state = odd
         assert not any(choices.of(user).values())
 

@@ -91,7 +91,6 @@ async def make(slurm, monkeypatch):
             url=f"/user/{name}/",
             escaped_name=name,
             groups=[SimpleNamespace(name=group) for group in groups],
-            orm_user=SimpleNamespace(state=None),
         )
         hub = SimpleNamespace(public_host="", api_url=f"{SCHEME}://hub:8081/hub/api", base_url="/hub/")
         settings = {"images": IMAGES, "mounts": MOUNTS, "profiles": PROFILES} | traits
@@ -589,9 +588,11 @@ async def test_a_second_click_does_not_start_a_second_time(make, monkeypatch):
 
 async def test_an_accepted_start_is_remembered_for_its_profile(make, slurm):
     one = make()
+    one.orm_spawner = SimpleNamespace(name="", state=None, server=None, user_options=None)
     one.user_options = {"profile": "gpu", "gpus": 3}
     slurm.error = SubmitRefused("no")
     await refusal(one.start())
-    one.orm_spawner = None
+    one.clear_state()
+    assert one.get_state() == one.orm_spawner.state, "it outlives the session"
     form = await one.get_options_form()
     assert form.profiles[0].values["gpus"] == "3"
