@@ -24,7 +24,11 @@ test-nightly: $(VENV)/test
 	@$(CARME) demo provide --tests
 	@$(VENV)/bin/python -m pytest --hypothesis-profile=nightly tests/integration/test_gate_properties.py
 
-# BENCH takes words for it: make bench-login BENCH="--rounds 5 --write"
+# BENCH takes words for both benchmarks, such as BENCH="--rounds 5 --write"; --help names them.
+bench: $(VENV)/test
+	@$(CARME) demo provide --tests
+	@$(VENV)/bin/python -m tests.benchmarks.job $(BENCH)
+
 bench-login: $(VENV)/test
 	@$(CARME) demo provide --tests
 	@$(VENV)/bin/python -m tests.benchmarks.login $(BENCH)

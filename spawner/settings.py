@@ -8,7 +8,7 @@ DAY = 86400  # seconds
 
 
 class SessionSettings(HasTraits):  # type: ignore[misc]  # traitlets has no types
-    """Traits that `CarmeSpawner` and the sessions share; wrapspawner links them by name."""
+    """Traits that `CarmeSpawner` and the sessions share: its values are handed over."""
 
     apptainer = Unicode(
         "apptainer", config=True, help="Name or absolute path of Apptainer's command on the compute nodes."

@@ -80,7 +80,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
     def construct_child(self) -> Session:
         """Make the session, with the values of all settings that both have.
 
-        wrapspawner links the settings instead, and never cuts the links: every start would leave its session
+        wrapspawner would link the settings, and never cuts the links: every start would leave its session
         behind for as long as the hub runs. It also forgets to say which of a person's servers the child is.
         """
         child: Session = self.child_class(parent=self.parent, log=self.log, config=self.config)
