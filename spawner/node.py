@@ -82,7 +82,8 @@ def functions(request: JobRequest, home: str, apptainer: str, srun: str) -> str:
 # run_task starts one task of srun inside a session in the container. Words: where it was told to start
 # outside, where inside, then the program. Whatever Slurm, a TaskProlog or --export gave the task is handed
 # into the container; what the session's own stand-in for srun has put under Apptainer's prefix is there
-# already. bash stays to clean up. SIGUSR1 and the like end with it: they do not reach the program yet.
+# already. Slurm signals this bash only, which stays to clean up: it passes signals on. A program that bash
+# starts in the background would not hear of SIGINT and SIGQUIT; a terminal sends those to both by itself.
 _FUNCTIONS = """\
 node=${{SLURMD_NODENAME:-$(hostname)}}
 
@@ -151,7 +152,7 @@ open_scratch() {{
 }}
 
 run_task() {{
-  local outside=$1 inside=$2 name status=0
+  local outside=$1 inside=$2 name child status=0
   shift 2
   [[ $PWD == "$outside" ]] || inside=$PWD
   trap : HUP INT QUIT USR1 USR2 ALRM TERM CONT
@@ -162,9 +163,21 @@ run_task() {{
       *) export "APPTAINERENV_$name=${{!name}}" ;;
     esac
   done
-  {options} {image} /bin/sh -c '
-    cd -- "$0" 2>/dev/null || echo "carme: there is no $0 in the container on this node" >&2
-    exec "$@"' "$inside" "$@" 9<&- || status=$?
+  (
+    trap - INT QUIT
+    exec {options} {image} /bin/sh -c '
+      cd -- "$0" 2>/dev/null || echo "carme: there is no $0 in the container on this node" >&2
+      exec "$@"' "$inside" "$@"
+  ) <&0 9<&- &
+  child=$!
+  for name in HUP INT QUIT USR1 USR2 ALRM TERM CONT; do
+    [[ -t 0 && $name == @(INT|QUIT) ]] || trap "kill -$name $child 2>/dev/null || true" "$name"
+  done
+  wait "$child" || status=$?
+  while kill -0 "$child" 2>/dev/null; do
+    status=0
+    wait "$child" || status=$?
+  done
   exit "$status"
 }}
 """

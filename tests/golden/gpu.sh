@@ -283,7 +283,7 @@ CARME_SRUN_ENDS_HERE
 }
 
 run_task() {
-  local outside=$1 inside=$2 name status=0
+  local outside=$1 inside=$2 name child status=0
   shift 2
   [[ $PWD == "$outside" ]] || inside=$PWD
   trap : HUP INT QUIT USR1 USR2 ALRM TERM CONT
@@ -294,9 +294,21 @@ run_task() {
       *) export "APPTAINERENV_$name=${!name}" ;;
     esac
   done
-  apptainer --quiet exec --containall --pid --ipc --no-eval --no-mount hostfs,cwd,bind-paths --home /srv/home/rosa:/srv/home/rosa --pwd /srv/home/rosa --nv --bind /etc/hosts:/etc/hosts:ro --bind /srv/datasets:/data:ro --bind /etc/slurm:/etc/slurm:ro --bind /run/munge:/run/munge:rw /srv/images/ml.sif /bin/sh -c '
-    cd -- "$0" 2>/dev/null || echo "carme: there is no $0 in the container on this node" >&2
-    exec "$@"' "$inside" "$@" 9<&- || status=$?
+  (
+    trap - INT QUIT
+    exec apptainer --quiet exec --containall --pid --ipc --no-eval --no-mount hostfs,cwd,bind-paths --home /srv/home/rosa:/srv/home/rosa --pwd /srv/home/rosa --nv --bind /etc/hosts:/etc/hosts:ro --bind /srv/datasets:/data:ro --bind /etc/slurm:/etc/slurm:ro --bind /run/munge:/run/munge:rw /srv/images/ml.sif /bin/sh -c '
+      cd -- "$0" 2>/dev/null || echo "carme: there is no $0 in the container on this node" >&2
+      exec "$@"' "$inside" "$@"
+  ) <&0 9<&- &
+  child=$!
+  for name in HUP INT QUIT USR1 USR2 ALRM TERM CONT; do
+    [[ -t 0 && $name == @(INT|QUIT) ]] || trap "kill -$name $child 2>/dev/null || true" "$name"
+  done
+  wait "$child" || status=$?
+  while kill -0 "$child" 2>/dev/null; do
+    status=0
+    wait "$child" || status=$?
+  done
   exit "$status"
 }
 

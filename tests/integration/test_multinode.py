@@ -127,7 +127,7 @@ def test_a_task_sees_what_the_session_sees_and_nothing_of_the_hub(site, person):
     until(lambda: len(left()) == 1, "the removal of the tasks' folders")
 
 
-def test_input_output_and_exit_codes_pass(person):
+def test_input_output_exit_codes_and_signals_pass(person):
     rosa = person("rosa")
     rosa.start(**TWO)
     assert rosa.shell("echo hello | srun -N1 -n1 cat") == "hello\n"
@@ -138,6 +138,20 @@ def test_input_output_and_exit_codes_pass(person):
         "carme: there is no /tmp/here in the container on this node",
         "/srv/home/rosa",
     ]
+    put(
+        rosa,
+        "signals.py",
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: (print('got it', flush=True), sys.exit(5)))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n",
+    )
+    said = rosa.shell(
+        "rm -f said; srun -u -N1 -n1 python signals.py > said 2>/dev/null & "
+        "until grep -q ready said 2>/dev/null; do sleep 0.1; done; "
+        "kill -USR1 $!; wait $!; echo code $?; cat said"
+    )
+    assert said.split("\n")[:3] == ["code 5", "ready", "got it"]
 
 
 def test_what_cannot_run_in_the_image_does_not_run_at_all(person):
