@@ -24,6 +24,7 @@ EXIT_LOG = 91
 EXIT_HOME_FULL = 99
 
 LOG_FOLDER = ".carme"
+LOG_DAYS = 30  # after which a session's log is removed by the next one
 # Variables reach the container under this prefix (Apptainer takes it off again).
 PREFIX = "APPTAINERENV_"
 
@@ -130,6 +131,7 @@ def render(request: JobRequest, plan: Plan) -> str:
             _OPEN_LOG.format(
                 log_folder=shlex.quote(f"{plan.home}/{LOG_FOLDER}"),
                 log=shlex.quote(f"{plan.home}/{LOG_FOLDER}/session-"),
+                log_days=LOG_DAYS,
                 exit_log=EXIT_LOG,
             ),
             node.functions(request, plan.home, plan.apptainer, plan.srun),
@@ -200,6 +202,7 @@ log={log}$SLURM_JOB_ID.log
   "${{SLURM_JOB_NODELIST:-$(hostname)}}" >>"$log"; }} 2>/dev/null || exit {exit_log}
 exec >>"$log" 2>&1
 umask "$mask"
+find {log_folder} -maxdepth 1 -type f -name 'session-*.log' -mtime +{log_days} -delete 2>/dev/null || true
 """
 
 _CHECK = """\

@@ -25,6 +25,7 @@ log=/srv/home/rosa/.carme/session-$SLURM_JOB_ID.log
   "${SLURM_JOB_NODELIST:-$(hostname)}" >>"$log"; } 2>/dev/null || exit 91
 exec >>"$log" 2>&1
 umask "$mask"
+find /srv/home/rosa/.carme -maxdepth 1 -type f -name 'session-*.log' -mtime +30 -delete 2>/dev/null || true
 
 node=${SLURMD_NODENAME:-$(hostname)}
 

@@ -73,6 +73,17 @@ def test_two_nodes_are_one_session(person):
     assert len(devices) == 2
 
 
+def test_logs_of_long_ago_are_removed_and_nothing_else(site, person):
+    rosa, folder = person("rosa"), "/srv/home/rosa/.carme"
+    site.run("mkdir", "-p", folder, user="rosa")
+    for name, age in (("session-1.log", 40), ("session-2.log", 20), ("notes.log", 40)):
+        site.run("touch", "-d", f"{age} days ago", f"{folder}/{name}", user="rosa")
+    rosa.start(profile="cpu")
+    left = site.run("ls", folder).split()
+    assert "session-1.log" not in left
+    assert {"session-2.log", "notes.log"} <= set(left)
+
+
 def test_more_memory_than_asked_for_is_refused_by_the_kernel(person):
     rosa = person("rosa")
     rosa.start(profile="cpu")
