@@ -29,6 +29,8 @@ def configure(c: Any) -> None:
     c.JupyterHub.concurrent_spawn_limit = 0
     # Several sessions at once, each with a name; how many, the limits of CarmeSpawner say.
     c.JupyterHub.allow_named_servers = True
+    # Each name that was ever tried keeps a row in the database until it is removed.
+    c.JupyterHub.named_server_limit_per_user = 50
     # A stolen cookie or token is of use for a day at most.
     c.JupyterHub.cookie_max_age_days = 1
     c.JupyterHub.token_expires_in_max_seconds = DAY

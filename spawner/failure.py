@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 LINES = 15
 _FATAL = re.compile(r"^FATAL:\s*(.+)$", re.MULTILINE)
 _MOUNT = re.compile(r"^carme: (the mount .+)$", re.MULTILINE)
-# What a terminal would act on; the log is shown as plain text.
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+# What a terminal, or a reader of the hub's log, would act on: escapes, control characters, directions of text.
+_ESCAPES = re.compile(
+    r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\u200e\u200f]"
+)
 _OPENING = "The session ended before its server was up: "
 _RAN = "The session has ended: "
 
@@ -41,7 +43,7 @@ def sentence(
     ran
         Whether its server had been up.
     """
-    return (_RAN if ran else _OPENING) + _cause(ending, request, home, log)
+    return (_RAN if ran else _OPENING) + _cause(ending, request, home, plain(log))
 
 
 def _cause(ending: Ending | None, request: JobRequest, home: str, log: str) -> str:
@@ -108,9 +110,14 @@ def _plain(ending: Ending) -> str:
     return f"its server stopped with exit code {ending.exit_code}{why}."
 
 
+def plain(log: str) -> str:
+    """Return a log as plain text: what a session writes is its owner's, and goes to pages and the hub's log."""
+    return _ESCAPES.sub("", log)
+
+
 def last_lines(log: str, lines: int = LINES) -> str:
     """Return the last lines of a log as plain text, without what a terminal would act on."""
-    return "\n".join(_ESCAPES.sub("", log).rstrip().splitlines()[-lines:])
+    return "\n".join(plain(log).rstrip().splitlines()[-lines:])
 
 
 def as_html(text: str, log: str = "") -> str:

@@ -61,9 +61,9 @@ check_node() {
 
 open_scratch() {
   local top=${TMPDIR:-/tmp}
-  find "$top" -maxdepth 1 -type d -user "$UID" -name 'carme-*-??????????' -mmin +1 \
+  find "$top" -maxdepth 1 -type d -user "$UID" -name '.carme-session-*-??????????' -mmin +1 \
     -exec flock --nonblock {} rm -rf -- {} \; 2>/dev/null || true
-  scratch=$(mktemp -d -- "$top/carme-$SLURM_JOB_ID-XXXXXXXXXX") && [[ $scratch != *[:,]* ]] \
+  scratch=$(mktemp -d -- "$top/.carme-session-$SLURM_JOB_ID-XXXXXXXXXX") && [[ $scratch != *[:,]* ]] \
     || fail 94 "no private folder can be made on $node"
   trap 'rm -rf -- "$scratch"' EXIT
   exec 9<"$scratch"
