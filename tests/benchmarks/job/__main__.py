@@ -148,11 +148,11 @@ benchmark). batchspawner and jupyterhub_moss have the defaults of their packages
 for; both run on the same JupyterHub as carme-hub.
 
 - 1 and 2: RPCs that slurmctld counts (`sdiag`) in {60 * plan.minutes:.0f} s, without what the cluster says
-  to itself. The idle sessions are real jobs that sleep; one server answers for all. Each hub finds them in
-  its database, as after a restart, and polls them from then on: batchspawner and jupyterhub_moss every 30 s
-  (`Spawner.poll_interval`) with one squeue each. A longer interval lowers their figure in proportion, and
-  the end of a session is noticed later in proportion; `poll_jitter` spreads the same number. For 2, 100
-  people pressed Start just before; `startup_poll_interval` is 0.5 s.
+  to itself. The idle sessions are real jobs that sleep; on each node one server answers for all of them.
+  Each hub finds them in its database, as after a restart, and polls them from then on: batchspawner and
+  jupyterhub_moss every 30 s (`Spawner.poll_interval`) with one squeue each. A longer interval lowers their
+  figure in proportion, and the end of a session is noticed later in proportion; `poll_jitter` spreads the
+  same number. For 2, 100 people pressed Start just before; `startup_poll_interval` is 0.5 s.
 - 3 and 4: from the click until the session's own page answers, through the proxy, along all redirects and the
   waiting page, as a browser does it. The server is a small stand-in in an Apptainer image; "plain srun"
   starts the same server in the same image with srun until it answers.

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from carme_hub.demo import site as demo
-from carme_hub.demo.layout import HEAD_ADDRESS, checkout
+from carme_hub.demo.layout import checkout
 from carme_hub.demo.services import Services
 from tests.benchmarks.job import clicks, sessions, site, starts
 from tests.benchmarks.job.controller import Count
@@ -130,7 +130,7 @@ class Bench:
     def _seeded(self, system: str, what: str, names: list[str], partition: str = BENCH) -> Iterator[Hub]:
         folder = self._folder(what, system)
         jobs = {name: self._jobs[name] for name in names}
-        sessions.seed(self._folder("template", system), folder, jobs, HEAD_ADDRESS, IDLE_PORT)
+        sessions.seed(self._folder("template", system), folder, jobs, IDLE_PORT)
         with hub(system, folder, self._extra, partition, names) as running:
             yield running
             if names and running.ready() < len(names):

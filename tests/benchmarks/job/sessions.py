@@ -17,20 +17,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from carme_hub.demo.layout import NODES
+
 FILES = ("jupyterhub.sqlite", "cookie_secret")
 NODE = re.compile(r"\bnode\d+\b")
 
 
-def moved(state: Any, old_job: str, job: str, node: str) -> Any:
-    """Return a session's state as it would be with another job on another node."""
+def moved(state: Any, old_job: str, job: str, node: str, port: int) -> Any:
+    """Return a session's state as it would be with another job on another node, listening on another port."""
     if isinstance(state, dict):
-        return {key: moved(value, old_job, job, node) for key, value in state.items()}
+        return {
+            key: port if key == "port" else moved(value, old_job, job, node, port)
+            for key, value in state.items()
+        }
     if isinstance(state, list):
-        return [moved(value, old_job, job, node) for value in state]
+        return [moved(value, old_job, job, node, port) for value in state]
     if isinstance(state, str):
         return job if state == old_job else NODE.sub(node, state)
-    if isinstance(state, int) and not isinstance(state, bool) and str(state) == old_job:
-        return int(job)
     return state
 
 
@@ -43,7 +46,7 @@ def job_of(state: Any) -> str:
     return ""
 
 
-def seed(template: Path, folder: Path, jobs: Mapping[str, tuple[str, str]], ip: str, port: int) -> None:
+def seed(template: Path, folder: Path, jobs: Mapping[str, tuple[str, str]], port: int) -> None:
     """
     Make a hub's folder with one running session for each job.
 
@@ -53,8 +56,9 @@ def seed(template: Path, folder: Path, jobs: Mapping[str, tuple[str, str]], ip: 
         Folder of a hub that was killed while exactly one session ran.
     jobs
         Person -> number of the job and its node.
-    ip, port
-        Where all sessions answer.
+    port
+        Where all sessions answer, each on the node of its job: not every hub believes the address in its
+        database, some ask Slurm where the node is.
     """
     folder.mkdir(parents=True)
     for name in FILES:
@@ -74,11 +78,12 @@ def seed(template: Path, folder: Path, jobs: Mapping[str, tuple[str, str]], ip: 
         for name, (job, node) in jobs.items():
             base_url = server["base_url"].replace(user["name"], name)
             cookie = server["cookie_name"].replace(user["name"], name)
-            new_server = server | {"ip": ip, "port": port, "base_url": base_url, "cookie_name": cookie}
+            where = {"ip": NODES[node], "port": port}
+            new_server = server | where | {"base_url": base_url, "cookie_name": cookie}
             new_spawner = spawner | {
                 "user_id": _insert(database, "users", user | {"name": name, "cookie_id": uuid.uuid4().hex}),
                 "server_id": _insert(database, "servers", new_server),
-                "state": json.dumps(moved(state, job_of(state), job, node)),
+                "state": json.dumps(moved(state, job_of(state), job, node, port)),
             }
             _insert(database, "spawners", new_spawner)
     database.close()

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from carme_hub.demo import site as demo
 from carme_hub.demo import slurm
-from carme_hub.demo.layout import HEAD_ADDRESS, HOMES, NODES, Layout
+from carme_hub.demo.layout import HOMES, NODES, Layout
 from carme_hub.demo.services import Services, environment, run, succeeds
 
 HERE = Path(__file__).parent
 TOP = HERE.parents[2]
 STAND_IN = Path("/srv/bench")  # what images show of it, too
-IDLE_PORT = 9999  # on the head node: one stand-in answers for all idle sessions
+IDLE_PORT = 9999  # on each node one stand-in answers for all its idle sessions
 IDLE, BENCH, WAIT, BIG = "idle", "bench", "wait", "big"  # partitions
 CLOUD_NODES = 2000
 # Idle sessions belong to the first accounts, everything that is started to the last ones.
@@ -145,11 +145,12 @@ def bring_up(layout: BenchLayout, settings: demo.Settings, services: Services) -
     make_associations()
     slurm.start_nodes(layout, services)
     slurm.wait_for_nodes(services)
-    services.start(
-        "idle-server",
-        [str(STAND_IN / "bin" / "server")],
-        env=environment(JUPYTERHUB_SERVICE_URL=f"http://{HEAD_ADDRESS}:{IDLE_PORT}/"),
-    )
+    for node, address in NODES.items():
+        services.start(
+            f"idle-server-{node}",
+            ["nsenter", f"--net=/run/netns/{node}", str(STAND_IN / "bin" / "server")],
+            env=environment(JUPYTERHUB_SERVICE_URL=f"http://{address}:{IDLE_PORT}/"),
+        )
 
 
 def queue(*words: str) -> list[list[str]]:
