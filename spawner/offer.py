@@ -14,9 +14,9 @@ from traitlets.config import Config
 from wrapspawner import WrapSpawner
 
 from carme_hub.spawner import associations, choices, limit_pages, limits, report, script
-from carme_hub.spawner.backends import backend_of, check_profiles, read_clusters
+from carme_hub.spawner.backends import backend_of
 from carme_hub.spawner.bounds import partition_of, within
-from carme_hub.spawner.catalog import Catalog
+from carme_hub.spawner.description import described
 from carme_hub.spawner.errors import SessionError
 from carme_hub.spawner.estimate import Estimate, Refusal
 from carme_hub.spawner.form import SpawnForm
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jupyterhub.spawner import Spawner
 
     from carme_hub.spawner.backends import Backend
-    from carme_hub.spawner.catalog import Profile
+    from carme_hub.spawner.catalog import Catalog, Profile
     from carme_hub.spawner.limits import Held
 
 PATIENCE = 1.5  # seconds that a page or a start waits for Slurm's first answer about a person or the nodes
@@ -144,9 +144,7 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
     def catalog(self) -> Catalog:
         """Return the site's description, checked."""
         if self._catalog is None:
-            catalog = Catalog.load(self.images, self.mounts, self.profiles, "CarmeSpawner")
-            check_profiles(catalog.profiles.values(), read_clusters(self.clusters))
-            self._catalog = catalog
+            self._catalog = described(self.images, self.mounts, self.profiles, self.clusters)
         return self._catalog
 
     @property

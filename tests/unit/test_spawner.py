@@ -520,6 +520,22 @@ def test_a_configuration_is_checked_as_a_whole():
         check_config(config)
 
 
+def test_equal_descriptions_are_checked_once_and_changed_ones_again():
+    def described(**more):
+        profile = {"name": "now", "title": "Now", "partition": "cpu", "max_time": 60} | more
+        images = {"base": {"title": "Base", "path": "/b.sif"}}
+        return CarmeSpawner(images=images, profiles=[profile])
+
+    one, other = described(), described()
+    assert one.catalog is other.catalog
+    assert described(max_nodes=1).catalog.profiles["now"].max_nodes == 1
+    with pytest.raises(ValueError, match="max_nodes"):
+        described(max_nodes=True).catalog  # noqa: B018 - equal to 1 for Python
+    one.profiles = [{**one.profiles[0], "title": "Later"}]
+    assert one.catalog.profiles["now"].title == "Later"
+    assert other.catalog.profiles["now"].title == "Now"
+
+
 def test_every_setting_of_ours_has_a_help_text():
     ours = {name for name in CarmeSpawner.class_traits(config=True) if name not in Spawner.class_traits()}
     for name in ours - set(WrapSpawner.class_traits()):
