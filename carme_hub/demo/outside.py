@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 START_TIMEOUT = 180  # seconds for a site that another process starts
 STOP_TIMEOUT = 45  # seconds for everything to end by itself
 LONGEST_SOCKET = 107  # bytes, without the null that ends it (man 7 unix)
+LOCK = "lock"  # in the state's folder; who starts or stops the site holds it
 NAMESPACES = ("--mount", "--pid", "--net", "--uts", "--ipc")
 # Inside the site the project's own commands come first: `carme user ...` works as on any hub's machine.
 PATH = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -57,7 +58,7 @@ def check_place(layout: Layout) -> None:
 def alone(layout: Layout, say: Callable[[str], None]) -> Iterator[None]:
     """Let one process at a time start or stop the site."""
     layout.state.mkdir(mode=0o755, exist_ok=True)
-    with (layout.state / "lock").open("a") as lock:
+    with (layout.state / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
