@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LINES = 15
 _FATAL = re.compile(r"^FATAL:\s*(.+)$", re.MULTILINE)
 _MOUNT = re.compile(r"^carme: (the mount .+)$", re.MULTILINE)
-# What a terminal, or a reader of the hub's log, would act on: escapes, control characters, directions of text.
+# What a terminal or a reader would act on: escapes, control characters, directions of text.
 _ESCAPES = re.compile(
     r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\u200e\u200f]"
 )
@@ -111,7 +111,7 @@ def _plain(ending: Ending) -> str:
 
 
 def plain(log: str) -> str:
-    """Return a log as plain text: what a session writes is its owner's, and goes to pages and the hub's log."""
+    """Return a log as plain text: a session writes what it likes, and pages and the hub's log show it."""
     return _ESCAPES.sub("", log)
 
 

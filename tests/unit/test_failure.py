@@ -94,6 +94,6 @@ def test_the_waiting_page_says_what_is_waited_for(job, view, reported, words, pe
 
 def test_what_a_session_writes_acts_on_no_terminal_and_forges_no_line(ask):
     log = "FATAL: \x1b]0;owned\x07\x1b[2Jadmin: all is well\r[I 2026 JupyterHub] \u202eforged\x9b2J\n"
-    said = sentence(Ending("FAILED", exit_code=255), ask(), "/home/rosa", log)
+    said = failure.sentence(Ending("FAILED", exit_code=255), ask(), "/home/rosa", log)
     assert "admin: all is well" in said
     assert said.isprintable()

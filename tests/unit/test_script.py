@@ -289,20 +289,20 @@ def test_material_that_cannot_be_placed_ends_the_session_with_a_sentence(run):
 
 def test_folders_that_nobody_holds_any_more_are_removed_and_others_stay(run):
     """Tasks that are killed leave theirs; the next session or task of the same person clears them away."""
-    folders = {
-        name: run.root / name for name in ("carme-1-abcdefghij", "carme-2-abcdefghij", "carme-3-abcdefghij")
-    }
+    names = [f".carme-session-{number}-abcdefghij" for number in (1, 2, 3)]
+    own = "carme-experiment-checkpoint"
+    folders = {name: run.root / name for name in (*names, own)}
     for folder in folders.values():
         (folder / "tmp").mkdir(parents=True)
-    for name in ("carme-1-abcdefghij", "carme-2-abcdefghij"):
+    for name in (*names[:2], own):
         os.utime(folders[name], (1, 1))  # 3 was made a moment ago: its owner may not have locked it yet
-    held = os.open(folders["carme-2-abcdefghij"], os.O_RDONLY)
+    held = os.open(folders[names[1]], os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_SH)
     try:
         run()
     finally:
         os.close(held)
-    assert [folder.exists() for folder in folders.values()] == [False, True, True]
+    assert [folder.exists() for folder in folders.values()] == [False, True, True, True]
 
 
 def test_the_port_where_programs_meet_is_one_that_nothing_listens_on(run):
