@@ -6,7 +6,7 @@ word.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from carme_hub.spawner import units
 from carme_hub.spawner.accounting import Membership, Quality
@@ -55,6 +55,55 @@ def _in_partition(association: Association, partition: Partition | None) -> bool
     return not association.partition or partition is None or association.partition == partition.name
 
 
+def association_of(membership: Membership, account: str, partition: str | None) -> Association | None:
+    """Return the association that counts for a job: that of its partition before that of all partitions."""
+    own = [
+        association
+        for association in membership.associations
+        if association.account == account
+        and (not association.partition or partition is None or association.partition == partition)
+    ]
+    return next((one for one in own if one.partition and partition), own[0] if own else None)
+
+
+class TimeBound(NamedTuple):
+    """How long one job may last, and what says so ("the QOS normal")."""
+
+    minutes: int
+    source: str
+
+
+def sources_of(
+    own: Quality | None, qos: Quality | None, association: Association | None
+) -> list[Quality | Association]:
+    """Return what limits one job, in Slurm's order: of several limits the first counts that is set.
+
+    That is: the partition's QOS, the job's QOS, the association (https://slurm.schedmd.com/resource_limits.html);
+    a job's QOS with the flag OverPartQOS comes before the partition's.
+
+    Parameters
+    ----------
+    own, qos, association
+        The partition's QOS, the job's QOS, and its owner in its account; None when there is none, or it is
+        not known.
+    """
+    order = [qos, own] if qos and "overpartqos" in qos.flags else [own, qos]
+    return [source for source in (*order, association) if source is not None]
+
+
+def longest(own: Quality | None, qos: Quality | None, association: Association | None) -> TimeBound | None:
+    """Return how long one job may last by accounting, for starts and extensions alike; None for no limit.
+
+    The parameters are those of `sources_of`.
+    """
+    bounds = (
+        TimeBound(source.max_time, _called(source))
+        for source in sources_of(own, qos, association)
+        if source.max_time is not None
+    )
+    return next(bounds, None)
+
+
 def check(
     request: JobRequest,
     partition: Partition | None,
@@ -79,11 +128,9 @@ def check(
         return
     account = (request.account or membership.default_account).lower()
     usable = accounts_of(membership, partition)
-    if account not in usable:
+    association = association_of(membership, account, partition.name if partition else None)
+    if association is None or account not in usable:
         raise RequestError("account", _no_account(account, usable, membership, partition))
-    association = next(
-        own for own in membership.associations if own.account == account and _in_partition(own, partition)
-    )
     qos = _qos(request, association, accounting, partition)
     if "limits" in accounting.enforced:
         _check_limits(request, association, accounting, partition, qos)
@@ -130,20 +177,15 @@ def _check_limits(
     partition: Partition | None,
     qos: Quality | None,
 ) -> None:
-    """Check what one job may have. Of several limits the first counts that is set, in Slurm's order.
-
-    That is: the partition's QOS, the job's QOS, the association (https://slurm.schedmd.com/resource_limits.html);
-    a job's QOS with the flag OverPartQOS comes before the partition's.
-    """
+    """Check what one job may have."""
     own = accounting.qualities.get(partition.rules.own_qos) if partition and partition.rules else None
-    order = [qos, own] if qos and "overpartqos" in qos.flags else [own, qos]
-    qualities = [quality for quality in order if quality is not None]
-    sources: list[Quality | Association] = [*qualities, association]
-    limit = next((source for source in sources if source.max_time is not None), None)
-    if limit is not None and limit.max_time is not None and request.time > limit.max_time:
-        shown = [units.show_minutes(minutes) for minutes in (request.time, limit.max_time)]
+    sources = sources_of(own, qos, association)
+    qualities = [source for source in sources if isinstance(source, Quality)]
+    limit = longest(own, qos, association)
+    if limit is not None and request.time > limit.minutes:
+        shown = [units.show_minutes(minutes) for minutes in (request.time, limit.minutes)]
         raise RequestError(
-            "time", f"{shown[0]} asked, at most {shown[1]} allowed by Slurm for {_called(limit)}."
+            "time", f"{shown[0]} asked, at most {shown[1]} allowed by Slurm for {limit.source}."
         )
     for name, asked in tres_of(request).items():
         per_person = [(quality, quality.max_tres_per_person) for quality in qualities]

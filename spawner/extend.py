@@ -43,13 +43,14 @@ async def extend(slurm: Slurm, job_id: int, owner: str, asked: int, most: int) -
     """
     try:
         job = await slurm.running(job_id)
-        longest = await slurm.partition_limit(job.partition) if job else None
+        longest, partition_qos = await slurm.partition_bounds(job.partition) if job else (None, "")
         problem = timelimit.refusal(asked, most, job, longest)
         if problem or job is None:
             raise NotExtended(problem)
         if job.limit is None or asked <= job.limit:
             return False
-        problem = await _accounting(slurm, job, owner, asked) or await _in_the_way(slurm, job, asked)
+        problem = await _accounting(slurm, job, partition_qos, owner, asked)
+        problem = problem or await _in_the_way(slurm, job, asked)
         if problem:
             raise NotExtended(problem)
         await slurm.set_time_limit(job_id, asked)
@@ -62,11 +63,12 @@ async def extend(slurm: Slurm, job_id: int, owner: str, asked: int, most: int) -
     return True
 
 
-async def _accounting(slurm: Slurm, job: timelimit.Job, owner: str, asked: int) -> str:
+async def _accounting(slurm: Slurm, job: timelimit.Job, partition_qos: str, owner: str, asked: int) -> str:
     known = await slurm.accounting()
     if "limits" not in known.enforced:
         return ""
-    return timelimit.accounting_refusal(asked, job, known, await slurm.membership(owner, known.cluster))
+    member = await slurm.membership(owner, known.cluster)
+    return timelimit.accounting_refusal(asked, job, partition_qos, known, member)
 
 
 async def _in_the_way(slurm: Slurm, job: timelimit.Job, asked: int) -> str:

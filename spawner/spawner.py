@@ -230,6 +230,9 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         offered = self.catalog.visible_to(self.person.groups).profiles
         profile = offered.get(str(child.options.get("profile", "")))
         most = profile.max_extended_time if profile and isinstance(child.runner, Slurm) else None
+        own = self.limit_rules.of(self.person.groups).max_time
+        if most is not None and own is not None:
+            most = min(most, own)
         return limit_of(child.watcher.view(int(child.job_id)), most, self.warn_before)
 
     async def extend(self, minutes: int) -> TimeLimit | None:

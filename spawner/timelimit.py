@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from carme_hub.spawner import units
+from carme_hub.spawner.associations import association_of, longest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -227,28 +228,28 @@ def refusal(asked: int, most: int, job: Job | None, partition_limit: int | None)
     return ""
 
 
-def accounting_refusal(asked: int, job: Job, known: Accounting, member: Membership | None) -> str:
-    """Say which QOS or account limits a job's time, as Slurm does: the QOS counts before the account.
+def accounting_refusal(
+    asked: int, job: Job, partition_qos: str, known: Accounting, member: Membership | None
+) -> str:
+    """Say which QOS or account limits a job's time, as Slurm does for a start.
 
     Parameters
     ----------
     asked
         Minutes from the session's start.
-    job, known, member
-        The job, and what accounting says of the cluster and the job's owner.
+    job, partition_qos, known, member
+        The job, the name of its partition's own QOS, and what accounting says of the cluster and the job's
+        owner.
     """
-    own = [
-        one.max_time
-        for one in (member.associations if member else ())
-        if one.account == job.account and one.partition in {"", job.partition}
-    ]
-    quality = known.qualities.get(job.qos)
-    limits = [(f"with the QOS {job.qos}", quality.max_time if quality else None)]
-    limits += [(f"of the account {job.account}", longest) for longest in own]
-    where, longest = next(((where, most) for where, most in limits if most is not None), ("", None))
-    if longest is None or asked <= longest:
+    bound = longest(
+        known.qualities.get(partition_qos),
+        known.qualities.get(job.qos),
+        association_of(member, job.account, job.partition) if member else None,
+    )
+    if bound is None or asked <= bound.minutes:
         return ""
-    return f"Sessions {where} may last {spoken(longest)} in all; {spoken(asked)} was asked for."
+    longest_time = spoken(bound.minutes)
+    return f"Sessions with {bound.source} may last {longest_time} in all; {spoken(asked)} was asked for."
 
 
 def obstacle(asked: int, job: Job, reservations: Iterable[tuple[Reservation, bool]], now: float) -> str:
@@ -288,10 +289,10 @@ def spoken(minutes: int) -> str:
     return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 min"
 
 
-def clock(moment: float) -> str:
+def clock(moment: float, now: float | None = None) -> str:
     """Write a moment as the hub's clock shows it, with the day when it is not today."""
     there = time.localtime(moment)
-    today = time.localtime()[:3] == there[:3]
+    today = time.localtime(now)[:3] == there[:3]
     return time.strftime("%H:%M %Z" if today else "%H:%M %Z on %d %b", there)
 
 

@@ -95,6 +95,20 @@ def test_the_time_of_the_qos_holds_too(site, session):
     assert limit(site, session) == before
 
 
+def test_the_time_of_the_partitions_own_qos_comes_first(site, session):
+    before = limit(site, session)
+    site.run("sacctmgr", "-i", "add", "qos", "own", "set", "MaxWall=5:00:00")
+    site.run("scontrol", "update", "PartitionName=cpu", "QoS=own")
+    try:
+        refused = ask(session, 360)
+    finally:
+        site.run("scontrol", "update", "PartitionName=cpu", "QoS=")
+        site.run("sacctmgr", "-i", "delete", "qos", "own")
+    assert refused.status_code == 409, refused.text
+    assert "QOS own may last 5 h in all; 6 h was asked for" in refused.json()["message"]
+    assert limit(site, session) == before
+
+
 def test_maintenance_of_its_nodes_is_not_run_into(site, session):
     before = limit(site, session)
     (job,) = site.jobs("rosa")

@@ -142,20 +142,29 @@ def test_a_reservation_of_its_nodes_stands_in_the_way(own, found, word):
 
 
 @pytest.mark.parametrize(
-    ("qos", "account", "partition", "word"),
+    ("own", "quality", "account", "partition", "word"),
     [
-        (None, None, "", ""),
-        (480, None, "", "QOS normal may last 8 h"),
-        (None, 480, "", "account research may last 8 h"),
-        (None, 480, "gpu", "account research may last 8 h"),
-        (None, 480, "cpu", ""),
-        (720, 480, "", ""),  # the QOS counts before the account
+        (None, None, None, "", ""),
+        (None, 480, None, "", "QOS normal may last 8 h"),
+        (None, None, 480, "", "account research may last 8 h"),
+        (None, None, 480, "gpu", "account research may last 8 h"),
+        (None, None, 480, "cpu", ""),
+        (None, 720, 480, "", ""),  # the QOS counts before the account
+        (480, None, None, "", "QOS of-gpu may last 8 h"),
+        (480, 720, None, "", "QOS of-gpu may last 8 h"),  # the partition's before the job's
+        (720, 480, 480, "", ""),
+        (480, "over 720", None, "", ""),
+        (720, "over 480", None, "", "QOS normal may last 8 h"),
     ],
 )
-def test_the_times_of_qos_and_account_hold_for_extensions_too(qos, account, partition, word):
-    known = Accounting("carme", frozenset({"limits"}), {"normal": Quality("normal", max_time=qos)})
+def test_the_times_of_qos_and_account_hold_for_extensions_too(own, quality, account, partition, word):
+    over = isinstance(quality, str)
+    flags = frozenset({"overpartqos"} if over else ())
+    time_of_qos = int(quality.split()[1]) if over else quality
+    qualities = [Quality("normal", flags, time_of_qos), Quality("of-gpu", max_time=own)]
+    known = Accounting("carme", frozenset({"limits"}), {quality.name: quality for quality in qualities})
     member = Membership("research", (Association("research", partition, max_time=account),))
-    said = timelimit.accounting_refusal(720, JOB, known, member)
+    said = timelimit.accounting_refusal(720, JOB, "of-gpu", known, member)
     assert word in said
     assert bool(said) == bool(word)
 
@@ -169,8 +178,8 @@ class Slurm:
     async def running(self, _job_id):
         return self.job
 
-    async def partition_limit(self, _partition):
-        return self.partition
+    async def partition_bounds(self, _partition):
+        return self.partition, ""
 
     async def reservations(self):
         return []
@@ -232,5 +241,8 @@ def test_the_api_takes_one_number_and_nothing_else(body):
 
 
 def test_the_clock_names_the_day_only_when_it_is_another():
-    assert " on " not in timelimit.clock(time.time())
-    assert " on " in timelimit.clock(time.time() + 3 * 86400)
+    midnight = time.mktime((2026, 11, 23, 0, 0, 0, 0, 0, -1))
+    assert " on " not in timelimit.clock(midnight, midnight)
+    assert " on " not in timelimit.clock(midnight + 86399, midnight)
+    assert " on 22 Nov" in timelimit.clock(midnight - 1, midnight)
+    assert " on 23 Nov" in timelimit.clock(midnight, midnight - 1)
