@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub import apihandlers, handlers
@@ -70,12 +71,18 @@ class StartHandler(SpawnHandler):  # type: ignore[misc]  # JupyterHub has no typ
     async def get(self, *names: str, **more: str) -> None:
         """Show the form, or start from a link."""
         with sentences(self):
-            await super().get(*names, **more)
+            await _done(super().get(*names, **more))
 
     async def post(self, *names: str, **more: str) -> None:
         """Start a session from the form."""
         with sentences(self):
-            await super().post(*names, **more)
+            await _done(super().post(*names, **more))
+
+
+async def _done(answer: object) -> None:
+    """Wait for what a handler of JupyterHub's gives: nothing when ``web.authenticated`` sent the login."""
+    if inspect.isawaitable(answer):
+        await answer
 
 
 def install() -> None:
