@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carme_hub.spawner.associations import accounts_of, qos_of
+from carme_hub.spawner.cluster import gres_of
+from carme_hub.spawner.request import gres
 from carme_hub.spawner.values import MAX_GPUS, MAX_NODES, MAX_TIME
 
 if TYPE_CHECKING:
@@ -82,17 +84,8 @@ def _sizes(profile: Profile, partition: Partition, nodes: Sequence[Node]) -> dic
 
 
 def _most(nodes: Sequence[Node], gpu_type: str) -> int:
-    """Return how many of a type one node has at most; a gres without a type counts all its types."""
-    whole = gpu_type in {"gpu", "shard"}
-    wanted = gpu_type if whole or gpu_type.startswith("shard:") else f"gpu:{gpu_type}"
-    return max(
-        sum(
-            count
-            for name, count in node.gres.items()
-            if name == wanted or (whole and name.startswith(f"{wanted}:"))
-        )
-        for node in nodes
-    )
+    """Return how many of a type one node has at most."""
+    return max(gres_of(node, gres(gpu_type)) for node in nodes)
 
 
 def _names(
@@ -105,7 +98,10 @@ def _names(
     if accounts:
         changes["account"] = accounts
     if with_qos:
-        qualities = qos_of(membership, partition, accounts or usable)
+        # "" leaves the account to Slurm, which takes the default one.
+        qualities = qos_of(
+            membership, partition, [name.lower() or membership.default_account for name in accounts or usable]
+        )
         if profile.qos:
             qos = _shared(profile.qos, qualities)
         else:

@@ -288,6 +288,16 @@ def parse_partitions(text: str) -> dict[str, Rules]:
     return found
 
 
+def gres_of(node: Node, wanted: str) -> int:
+    """Return how many of a gres a node has; one without a type ("gpu") counts all its types."""
+    whole = ":" not in wanted
+    return sum(
+        count
+        for name, count in node.gres.items()
+        if name == wanted or (whole and name.startswith(f"{wanted}:"))
+    )
+
+
 def with_rules(cluster: Cluster, rules: Mapping[str, Rules]) -> Cluster:
     """Return the same cluster with what is known of who may use its partitions."""
     partitions = {

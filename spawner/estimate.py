@@ -5,6 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
+
+from carme_hub.spawner import units
+from carme_hub.spawner.cluster import gres_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from carme_hub.spawner.cluster import Cluster, Partition
+    from carme_hub.spawner.request import JobRequest
 
 # Slurm 22.05 to 26.05; the nodes' names hold no space. The time is seconds where SLURM_TIME_FORMAT=%s got
 # through, else the machine's local time.
@@ -12,8 +22,15 @@ _STARTS = re.compile(
     r"Job [0-9]+ to start at (?P<start>\S+)(?: on cluster \S+)? using [0-9]+ processors"
     r" on (?:nodes )?(?P<nodes>\S+)(?: in partition (?P<partition>\S+))?"
 )
-# With nodes drained or down, Slurm says this of jobs that it takes.
-_NOT_NOW = re.compile(r"requested node configuration is not available", re.IGNORECASE)
+# With nodes drained, down, reserved or busy, Slurm says this of jobs that it takes.
+_NOT_NOW = re.compile(
+    r"requested node configuration is not available|required node not available|requested nodes are busy"
+    r"|requested partition configuration not available now|temporarily unavailable",
+    re.IGNORECASE,
+)
+# What decides: sbatch's last word, and the names of limits before it. Plugins and scripts of the site may say
+# anything beside it, of jobs that are taken as well.
+_VERDICT = re.compile(r"^(?:\w+: )?allocation failure: .*|\b(?:QOS|Assoc)(?:Max|Grp|Min)\w+", re.MULTILINE)
 # What Slurm says -> the option it is about, and what it means. The first that fits counts.
 _REFUSALS = (
     (r"account or account/partition combination", "account", "Slurm does not let you use it here."),
@@ -33,7 +50,7 @@ _REFUSALS = (
         "it is more than the nodes have, or Slurm allows you.",
     ),
     (r"node count|MaxNode|too many nodes", "nodes", "it is more than there are, or Slurm allows you."),
-    (r"partition not available|partition .*(down|drain)", "profile", "its partition takes no sessions now."),
+    (r"required partition not available", "profile", "its partition takes no sessions now."),
     (
         r"invalid partition|partition name",
         "profile",
@@ -44,7 +61,11 @@ _REFUSALS = (
         "profile",
         "its partition is not for you.",
     ),
-    (r"job violates accounting|QOSMax|AssocMax|AssocGrp|QOSGrp", "", "It is more than Slurm allows you."),
+    (
+        r"job violates accounting|(QOS|Assoc)(Max|Grp|Min)",
+        "",
+        "It is more than Slurm allows you.",
+    ),
 )
 
 
@@ -76,13 +97,18 @@ class Refusal:
     sentence: str
 
 
-def read(text: str) -> Estimate | Refusal:
+def read(text: str, code: int = 1) -> Estimate | Refusal:
     """Read what ``sbatch --test-only`` printed on standard error.
+
+    Only what is known to be a refusal is one. Of anything else there is no estimate, and sbatch decides when
+    the session is started.
 
     Parameters
     ----------
     text
         All of it, with what else sbatch and its plugins had to say.
+    code
+        How it ended; 0 when Slurm takes the job.
     """
     match = _STARTS.search(text)
     if match is not None:
@@ -96,10 +122,59 @@ def read(text: str) -> Estimate | Refusal:
             "",
             "At the moment no node can take it: it is too much for one, or nodes are out of service.",
         )
+    verdict = "" if code == 0 else " ".join(_VERDICT.findall(text))
     for pattern, field, meaning in _REFUSALS:
-        if re.search(pattern, text, re.IGNORECASE):
+        if re.search(pattern, verdict, re.IGNORECASE):
             return Refusal(field, f"{meaning} Slurm says: {words(text)}")
-    return Refusal("", f"Slurm would not accept the session: {words(text)}")
+    return Estimate(None, "", "", f"Slurm gives no estimate: {words(text)}")
+
+
+def told(refusal: Refusal, request: JobRequest, cluster: Cluster | None, partition: Partition | None) -> str:
+    """Say of a refusal what was asked for, and what there is where that is less.
+
+    Parameters
+    ----------
+    refusal, request
+        What Slurm said, and of what.
+    cluster, partition
+        The last picture of the cluster, and the request's partition in it; None when it is not known.
+    """
+    nodes = cluster.members(partition.name) if cluster and partition else []
+    each = " on each node" if request.nodes > 1 else ""
+    asked, most = "", None
+    if refusal.field == "gpus" and request.gres is not None:
+        asked = f"{request.gpus} of {request.gres}{each}"
+        most = _most(request.gpus, (gres_of(node, request.gres) for node in nodes))
+    elif refusal.field == "cpus":
+        asked = f"{request.cpus}{each}"
+        most = _most(request.cpus, (node.cpus for node in nodes))
+    elif refusal.field == "memory" and request.memory is not None:
+        asked = f"{units.show_mebibytes(request.memory)}{each}"
+        most = _most(request.memory, (node.memory for node in nodes), units.show_mebibytes)
+    elif refusal.field == "nodes":
+        asked = str(request.nodes)
+        most = _most(request.nodes, [(partition and partition.max_nodes) or len(nodes)])
+        return _joined(asked, most and f"the partition has {most}", refusal)
+    elif refusal.field == "time":
+        asked = units.show_minutes(request.time)
+        longest = partition.max_time if partition else None
+        most = _most(request.time, [longest] if longest else [], units.show_minutes)
+        return _joined(asked, most and f"the partition allows {most}", refusal)
+    elif refusal.field in {"account", "qos", "reservation", "constraint"}:
+        asked = repr(getattr(request, refusal.field) or "Slurm's default")
+    return _joined(asked, most and f"a node has at most {most}", refusal)
+
+
+def _joined(asked: str, most: str | None, refusal: Refusal) -> str:
+    if not asked:
+        return refusal.sentence
+    return f"{asked} asked, {most + '; ' if most else 'but '}{refusal.sentence}"
+
+
+def _most(asked: int, there: Iterable[int], show: Callable[[int], str] = str) -> str | None:
+    """Write the most there is, when it is less than what was asked for."""
+    most = max(there, default=0)
+    return show(most) if 0 < most < asked else None
 
 
 def _epoch(text: str) -> int | None:

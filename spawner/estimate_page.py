@@ -1,6 +1,7 @@
 """``POST /hub/api/carme/estimate``: when would a session start, or why not. Nothing is submitted.
 
-The body holds options as for a start; ``/hub/api/carme/estimate/NAME`` asks for somebody else. Who may start
+The body holds options as for a start; ``/hub/api/carme/estimate/NAME`` asks for somebody else. The question is
+about one more session, that of ``.../NAME/SERVER`` about a session in the place of that one. Who may start
 sessions for a person may ask. The controller is asked for one of a person's questions at a time, and for few
 in all; the same question has the same answer for some seconds.
 """
@@ -45,26 +46,28 @@ class EstimateHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no ty
     """
 
     @web.authenticated
-    async def post(self, user_name: str | None = None) -> None:
+    async def post(self, user_name: str | None = None, server_name: str | None = None) -> None:
         """Take options, and answer."""
         if self.current_user is None:
             raise web.HTTPError(403)
-        await self._post(user_name=user_name or self.current_user.name)
+        await self._post(user_name=user_name or self.current_user.name, server_name=server_name or "")
 
     @needs_scope("start:servers")  # type: ignore[untyped-decorator]
-    async def _post(self, user_name: str) -> None:
+    async def _post(self, user_name: str, server_name: str) -> None:
         user: Any = self.find_user(user_name)
         if user is None:
             raise web.HTTPError(404)
         if len(self.request.body) > LONGEST_BODY:
             raise web.HTTPError(400, "The body is too long.")
-        spawner = user.spawner
+        # A server that is not there holds nothing: the default one stands for it.
+        known = bool(server_name) and server_name in user.spawners
+        spawner = user.spawners[server_name] if known else user.spawner
         if not isinstance(spawner, OfferingSpawner):
             raise web.HTTPError(404)
         try:
             await spawner.learn()
             request = spawner.parse_options(self.get_json_body() or {})
-            spawner.admit(request)
+            spawner.admit(request, new=not known)
             answer = await self._ask(spawner, request)
         except SessionError as error:
             self.set_status(400)
@@ -107,6 +110,6 @@ class EstimateHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no ty
 
 def register() -> None:
     """Add the handler to the hub's API; doing it again changes nothing."""
-    entry = (r"/api/carme/estimate(?:/([^/]+))?", EstimateHandler)
+    entry = (r"/api/carme/estimate(?:/([^/]+)(?:/([^/]+))?)?", EstimateHandler)
     if entry not in apihandlers.default_handlers:
         apihandlers.default_handlers.append(entry)

@@ -18,7 +18,7 @@ from carme_hub.spawner.backends import backend_of
 from carme_hub.spawner.bounds import partition_of, within
 from carme_hub.spawner.description import described
 from carme_hub.spawner.errors import SessionError
-from carme_hub.spawner.estimate import Estimate, Refusal
+from carme_hub.spawner.estimate import Estimate, Refusal, told
 from carme_hub.spawner.form import SpawnForm
 from carme_hub.spawner.limits import LimitRules
 from carme_hub.spawner.people import Standing
@@ -233,11 +233,18 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
             raise _refused(error) from None
         return request
 
-    def admit(self, request: JobRequest) -> None:
+    def admit(self, request: JobRequest, *, new: bool = False) -> None:
         """Check a request against what its owner may have at once.
 
         Whoever starts it for them: the owner's limits count. Nothing is awaited here, so that of two starts
         at the same moment the second one sees the first.
+
+        Parameters
+        ----------
+        request
+            What is asked for.
+        new
+            Whether it would be one more session, beside this one, too.
 
         Raises
         ------
@@ -245,7 +252,8 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
             With status 400 and a sentence with the numbers asked for, in use and allowed.
         """
         try:
-            limits.check(request, self.others(), self.limit_rules.of(self.person.groups))
+            own = [held] if new and (held := self.held()) else []
+            limits.check(request, [*self.others(), *own], self.limit_rules.of(self.person.groups))
         except RequestError as error:
             raise _refused(error) from None
 
@@ -265,7 +273,9 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
         account = await account_of(self.user.name)
         answer = await slurm.test(script.render(request, script.trial(account.home)), account)
         if isinstance(answer, Refusal):
-            raise _refused(RequestError(answer.field, answer.sentence))
+            cluster = self._backend(request.profile).watcher.cluster
+            sentence = told(answer, request, cluster, partition_of(cluster, request.partition))
+            raise _refused(RequestError(answer.field, sentence))
         return answer
 
     async def _read_form(self, form: Mapping[str, list[object]]) -> dict[str, str | int]:
@@ -288,6 +298,7 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
             self._checking = False
         if self.active:
             raise SessionError("This session is being started already.", reason="twice", status_code=409)
+        self.user.spawner._again = None  # noqa: SLF001 - as above
         return request.options()
 
     def options_from_query(self, query_data: Mapping[str, list[object]]) -> NoReturn:

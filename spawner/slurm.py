@@ -353,7 +353,7 @@ class Slurm:
         )
         if done.code and _UNAVAILABLE.search(done.err):
             raise SlurmUnavailable(f"Slurm does not answer at the moment ({_words(done.err)}).")
-        return estimate.read(done.err)
+        return estimate.read(done.err, done.code)
 
     async def accounting(self) -> Accounting:
         """Ask what accounting enforces in this cluster, and for all QOS.
@@ -408,8 +408,8 @@ class Slurm:
             raise SlurmUnavailable(f"Slurm does not answer at the moment ({_words(done.err)}).")
         return timelimit.parse_running(done.out)
 
-    async def partition_limit(self, partition: str) -> int | None:
-        """Return the longest time of a partition in minutes; None when it has no limit.
+    async def partition_bounds(self, partition: str) -> tuple[int | None, str]:
+        """Return the longest time of a partition (minutes; None for no limit), and its own QOS' name or "".
 
         Raises
         ------
@@ -418,7 +418,9 @@ class Slurm:
         ValueError
             When the answer cannot be read.
         """
-        return timelimit.parse_partition_limit(await self._show("partition", partition))
+        shown = await self._show("partition", partition)
+        rules = parse_partitions(shown).get(partition)
+        return timelimit.parse_partition_limit(shown), rules.own_qos if rules else ""
 
     async def reservations(self) -> list[timelimit.Reservation]:
         """Return all reservations of nodes.

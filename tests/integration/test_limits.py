@@ -207,3 +207,36 @@ def test_a_start_that_slurm_refuses_holds_nothing(hub):
         told = sentence(hub.start("rosa", "wrong", profile="cpu", account="teaching"))
         assert "(account): 'teaching' asked, but “CPU” has research" in told
     assert hub.start("rosa", "right", profile="cpu")[0] in ACCEPTED
+
+
+def test_a_visit_without_a_login_is_sent_there_and_leaves_no_error(limited):
+    script = (
+        "import sys, urllib.request, urllib.error\n"
+        "for path in ('spawn', 'spawn/rosa', 'spawn/rosa/work'):\n"
+        "    print(urllib.request.urlopen(f'{sys.argv[1]}/hub/{path}', timeout=30).url)\n"
+    )
+    said = limited.site.run("/usr/bin/python3", "-c", script, limited.hub_url)
+    assert said.count("/hub/login") == 3
+    assert "Traceback" not in limited.log()
+    assert "TypeError" not in limited.log()
+
+
+def test_an_estimate_is_about_one_more_session_unless_one_is_named(hub):
+    assert hub.start("rosa", "a", profile="cpu")[0] in ACCEPTED
+    assert hub.start("rosa", "b", profile="cpu")[0] in ACCEPTED
+    assert hub.at_once([("POST", "/users/rosa/server", {"profile": "cpu"})])[0][0] in ACCEPTED
+
+    def estimate(where):
+        def answer():
+            (said,) = hub.at_once([("POST", f"/carme/estimate/rosa{where}", {"profile": "cpu"})])
+            return None if said[0] == 429 else said
+
+        return until(answer, "an estimate", 20)
+
+    for where in ("", "/new"):
+        status, text = estimate(where)
+        assert status == 400, text
+        assert "3 in use, 3 allowed at once" in text
+    status, text = estimate("/a")
+    assert "in use" not in text
+    hub.at_once([("DELETE", "/users/rosa/server", None)])

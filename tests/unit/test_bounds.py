@@ -85,6 +85,10 @@ def test_only_accounts_and_qos_that_the_person_has_are_offered():
         PERSON,
     )
     assert (found.account, found.qos) == (("lab",), ("", "fast"))
+    # "" is the default account: its QOS are offered, too.
+    other = Membership("thesis", (Association("lab", qos=("fast",)), Association("thesis", qos=("slow",))))
+    found = within(profile(partition="gpu", account=["", "lab"]), CLUSTER, ACCOUNTING, other)
+    assert (found.account, found.qos) == (("", "lab"), ("", "fast", "slow"))
     # Nothing left: the profile stays, and associations.check says why it cannot be had.
     found = within(profile(partition="gpu", account="other"), CLUSTER, ACCOUNTING, PERSON)
     assert found.account == ("other",)

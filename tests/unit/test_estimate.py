@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carme_hub.spawner.estimate import Estimate, Refusal, read
-from carme_hub.spawner.request import FIELDS
+from carme_hub.spawner.catalog import Catalog
+from carme_hub.spawner.cluster import Cluster, Node, Partition
+from carme_hub.spawner.estimate import Estimate, Refusal, read, told
+from carme_hub.spawner.request import FIELDS, JobRequest, Person
 
 # Printed by Slurm 22.05.8 on the demo site; 24.11 has the same forms in its library.
 STARTS = [
@@ -78,8 +80,6 @@ REFUSED = [
         "sbatch: error: QOSMaxSubmitJobPerUserLimit\nallocation failure: Job violates accounting/QOS policy",
         "",
     ),
-    ("sbatch: error: our site's plugin says no", ""),
-    ("", ""),
 ]
 
 
@@ -99,6 +99,69 @@ def test_no_node_now_is_no_refusal():
     found = read("allocation failure: Requested node configuration is not available")
     assert isinstance(found, Estimate)
     assert found.start is None
+
+
+TAKEN = [
+    "allocation failure: Required node not available (down, drained or reserved)",
+    "allocation failure: Requested nodes are busy",
+    "sbatch: error: our site's plugin says no",
+    "sbatch: your memory limit is not available in any reservation\nallocation failure: Unspecified error",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", TAKEN)
+def test_what_is_not_known_to_be_a_refusal_is_left_to_sbatch(text):
+    found = read(text)
+    assert isinstance(found, Estimate)
+    assert found.start is None
+    assert found.sentence
+
+
+def test_what_slurm_takes_is_no_refusal_whatever_is_printed():
+    assert isinstance(read("allocation failure: Invalid qos specification", 0), Estimate)
+
+
+NODES = {
+    "n1": Node("n1", "idle", cpus=8, memory=4096, gres={"gpu:a100": 2}, partitions=("p",)),
+    "n2": Node("n2", "idle", cpus=4, memory=2048, gres={"gpu:a100": 1}, partitions=("p",)),
+}
+CLUSTER = Cluster(0.0, NODES, {"p": Partition("p", "up", max_time=120, nodes=("n1", "n2"))})
+ASKED = {"gpus": 4, "nodes": 3, "cpus": 16, "memory": "8G", "time": "3:00:00", "qos": "fast"}
+TOLD = [
+    ("gpus", "4 of gpu:a100 on each node asked, a node has at most 2; "),
+    ("nodes", "3 asked, the partition has 2; "),
+    ("cpus", "16 on each node asked, a node has at most 8; "),
+    ("memory", "8G on each node asked, a node has at most 4G; "),
+    ("time", "3:00:00 asked, the partition allows 2:00:00; "),
+    ("qos", "'fast' asked, but "),
+    ("account", '"Slurm\'s default" asked, but '),
+    ("profile", ""),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("field", "words"), TOLD)
+def test_a_refusal_names_what_was_asked_and_what_there_is(field, words):
+    profile = {
+        "name": "x",
+        "title": "X",
+        "partition": "p",
+        "gpu_type": "a100",
+        "max_gpus_per_node": 8,
+        "max_nodes": 8,
+        "max_cpus": 99,
+        "memory": "1G",
+        "max_memory": "99G",
+        "max_time": "7-0",
+    }
+    catalog = Catalog.load({"base": {"title": "B", "path": "/b.sif"}}, {}, [profile])
+    request = JobRequest.parse(ASKED, catalog, Person("rosa"))
+    refusal = Refusal(field, "why. Slurm says: no")
+    assert told(refusal, request, CLUSTER, CLUSTER.partitions["p"]) == f"{words}why. Slurm says: no"
+    without = told(refusal, request, None, None)
+    assert without.startswith(words.partition(" asked")[0])
+    assert without.endswith("why. Slurm says: no")
 
 
 @given(

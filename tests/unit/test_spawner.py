@@ -19,7 +19,7 @@ from carme_hub.spawner.answers import Ending, Picture, QueueEntry
 from carme_hub.spawner.backends import Backend
 from carme_hub.spawner.offer import NotStartedYet, SessionError
 from carme_hub.spawner.session import SlurmSession
-from carme_hub.spawner.slurm import Account, SlurmUnavailable, SubmitRefused
+from carme_hub.spawner.slurm import Account, Slurm, SlurmUnavailable, SubmitRefused
 from carme_hub.spawner.spawner import CarmeSpawner, check_config
 from carme_hub.spawner.watcher import Watcher
 from tests.unit.conftest import IMAGES, MOUNTS, PROFILES
@@ -589,6 +589,33 @@ async def test_a_wrong_form_of_a_named_server_shows_that_servers_form(make):
     form = await default.get_options_form()
     assert (form.session, form.profiles[0].values["gpus"]) == ("work", "9")
     assert (await default.get_options_form()).session == ""
+
+
+async def test_a_start_of_a_named_server_leaves_nothing_at_the_default_one(make):
+    default, named = make(), make()
+    named.user = default.user
+    named.orm_spawner = SimpleNamespace(name="work", user_options={}, server=None)
+    assert await named.run_options_from_form({"profile": ["gpu"], "gpus": ["3"]})
+    form = await default.get_options_form()
+    assert (form.session, form.profiles[0].values["gpus"]) == ("", "1")
+
+
+async def test_an_extension_keeps_within_what_its_owner_may_have(make, slurm, monkeypatch):
+    profiles = [PROFILES[0] | {"max_extended_time": "12:00:00"}]
+    everybody, staff = {"max_time": "4:00:00"}, {"staff": {"max_time": "8:00:00"}, "free": {"max_time": None}}
+    start = int(time.time())
+    slurm.jobs[7] = QueueEntry(7, "RUNNING", "", "node1", start, start + 3600)
+    for groups, most in (
+        (["researchers"], 240),
+        (["researchers", "staff"], 480),
+        (["researchers", "free"], 720),
+    ):
+        one = make(groups=groups, profiles=profiles, limits=everybody, group_limits=staff)
+        one.load_state({"job_id": "7", "session": {"profile": PROFILES[0]["name"]}, "port": 4000})
+        monkeypatch.setattr(SlurmSession, "backend", Backend(Slurm(), one.child.watcher))
+        one.child.watcher.watch(7)
+        await until(lambda one=one: one.time_limit() is not None)
+        assert one.time_limit().most == most
 
 
 async def test_a_second_click_does_not_start_a_second_time(make, monkeypatch):
