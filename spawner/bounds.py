@@ -56,6 +56,7 @@ def within(
     if profile.max_time == MAX_TIME and partition is not None and partition.max_time is not None:
         longest.append(partition.max_time)
     changes["max_time"] = min(longest)
+    changes["min_time"] = min(profile.min_time, *longest)
     changes["default_time"] = min(profile.default_time, *longest)
     if accounting is not None and membership is not None and "associations" in accounting.enforced:
         changes |= _names(profile, partition, membership, with_qos="qos" in accounting.enforced)
@@ -65,7 +66,10 @@ def within(
 def _sizes(profile: Profile, partition: Partition, nodes: Sequence[Node]) -> dict[str, object]:
     changes: dict[str, object] = {}
     if profile.max_nodes == MAX_NODES:
-        changes["max_nodes"] = max(min(partition.max_nodes or len(nodes), len(nodes)), 1)
+        most = max(min(partition.max_nodes or len(nodes), len(nodes)), 1)
+        changes["max_nodes"] = most
+        changes["min_nodes"] = min(profile.min_nodes, most)
+        changes["default_nodes"] = min(profile.default_nodes, most)
     if not profile.max_gpus_per_node:
         return changes
     kinds = sorted({name for node in nodes for name in node.gres if name.partition(":")[0] == "gpu"})

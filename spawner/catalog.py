@@ -119,8 +119,12 @@ class Profile(Entry):
     """The most; `"partition"` for what the partition's nodes have."""
     default_gpus_per_node: int = Field(default=0, ge=0, le=MAX_GPUS)
     """What the form begins with; by default the least, and 1 at least."""
+    min_nodes: int = Field(default=1, ge=1, le=MAX_NODES)
+    """The least that can be asked for; the same as `max_nodes` fixes the number."""
     max_nodes: int = Field(default=1, ge=1, le=MAX_NODES)
     """The most; `"partition"` for what the partition allows."""
+    default_nodes: int = Field(default=1, ge=1, le=MAX_NODES)
+    """What the form begins with; by default the least."""
     cpus: int | None = Field(default=None, ge=1, le=MAX_CPUS)
     """Cores on each node; 1 where nothing is said of cores."""
     max_cpus: int | None = Field(default=None, ge=1, le=MAX_CPUS)
@@ -133,6 +137,8 @@ class Profile(Entry):
     """Opens a choice of memory, up to this; `memory` is the default."""
     memory_per_gpu: Mebibytes | None = None
     """Memory for each GPU, in place of `memory`."""
+    min_time: Minutes = 1
+    """The shortest time limit; the same as `max_time` fixes it. Who may have less in all gets less."""
     max_time: Minutes = MAX_TIME
     """The longest time limit; without one, the partition's."""
     default_time: Minutes
@@ -169,6 +175,7 @@ class Profile(Entry):
         if isinstance(most, int) and most > 0:
             data.setdefault("min_gpus_per_node", 1)
             data.setdefault("default_gpus_per_node", data["min_gpus_per_node"] or 1)
+        data.setdefault("default_nodes", data.get("min_nodes", 1))
         data.setdefault("default_time", data.get("max_time", DEFAULT_TIME))
         return data
 
@@ -183,8 +190,15 @@ class Profile(Entry):
             raise ValueError("max_gpus_per_node is needed where gpu_type is given")
         if len(set(self.gpu_types)) != len(self.gpu_types):
             raise ValueError("gpu_types names a type twice")
+        if not self.min_nodes <= self.default_nodes <= self.max_nodes:
+            raise ValueError(
+                f"nodes: at least {self.min_nodes}, default {self.default_nodes}, at most {self.max_nodes} is "
+                "not in order"
+            )
         if self.default_time > self.max_time:
             raise ValueError("default_time is more than max_time")
+        if self.min_time > self.default_time:
+            raise ValueError("min_time is more than default_time")
         if self.max_extended_time is not None and self.max_extended_time < self.default_time:
             raise ValueError("max_extended_time is less than default_time")
         return self

@@ -1,7 +1,7 @@
 """``POST /hub/api/carme/estimate``: when would a session start, or why not. Nothing is submitted.
 
-The body holds options as for a start; ``/hub/api/carme/estimate/NAME`` asks for somebody else. The question is
-about one more session, that of ``.../NAME/SERVER`` about a session in the place of that one. Who may start
+The body holds options as for a start; ``/hub/api/carme/estimate/NAME`` asks for somebody else. The question
+is about one more session, that of ``.../NAME/SERVER`` about a session in the place of that one. Who may start
 sessions for a person may ask. The controller is asked for one of a person's questions at a time, and for few
 in all; the same question has the same answer for some seconds.
 """

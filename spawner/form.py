@@ -52,6 +52,11 @@ class Card:
         return "" if self.profile.max_time >= MAX_TIME else units.show_minutes(self.profile.max_time)
 
     @property
+    def min_time(self) -> str:
+        """Return the shortest time limit as Slurm writes it; empty when there is none."""
+        return units.show_minutes(self.profile.min_time) if self.profile.min_time > 1 else ""
+
+    @property
     def max_memory(self) -> str:
         """Return the most memory on a node as Slurm writes it; empty when there is no choice."""
         return units.show_mebibytes(self.profile.max_memory) if self.profile.max_memory else ""
@@ -86,6 +91,8 @@ class Card:
             words.append(f"up to {self.max_memory} memory")
         elif profile.memory:
             words.append(f"{units.show_mebibytes(profile.memory)} memory")
+        if profile.min_nodes == profile.max_nodes > 1:
+            words.append(f"{profile.max_nodes} nodes")
         return words
 
 
@@ -148,7 +155,7 @@ def _defaults(profile: Profile) -> dict[str, str]:
         "image": profile.images[0],
         "gpus": str(profile.default_gpus_per_node),
         "gpu_type": profile.gpu_types[0] if profile.gpu_types else "",
-        "nodes": "1",
+        "nodes": str(profile.default_nodes),
         "cpus": str(profile.cpus or 1),
         "memory": units.show_mebibytes(profile.memory) if profile.memory else "",
         "time": units.show_minutes(profile.default_time),

@@ -135,7 +135,9 @@ class JobRequest:
             mounts=offered.mounts_of(image),
             gpus=gpus,
             gpu_type=gpu_type,
-            nodes=_number("nodes", values, (1, 1, profile.max_nodes), profile),
+            nodes=_number(
+                "nodes", values, (profile.min_nodes, profile.default_nodes, profile.max_nodes), profile
+            ),
             time=_time(values, profile),
             cpus=_cpus(values, profile, gpus),
             memory=_memory(values, profile, gpus),
@@ -328,7 +330,9 @@ def _slurm_name(
 
 def _time(values: Mapping[str, str | int], profile: Profile) -> int:
     value = values.get("time", profile.default_time)
-    allowed = f"at most {units.show_minutes(profile.max_time)} allowed in “{profile.title}”"
+    least, most = (units.show_minutes(minutes) for minutes in (profile.min_time, profile.max_time))
+    words = f"at most {most}" if profile.min_time == 1 else f"{least} to {most}"
+    allowed = f"{f'only {most}' if least == most else words} allowed in “{profile.title}”"
     if isinstance(value, str) and _AMBIGUOUS.fullmatch(value):
         sentence = f"{_show(value)} asked, but is that hours? Write 1:30:00 for hours or 90 for minutes"
         raise RequestError("time", f"{sentence}; {allowed}.")
@@ -336,7 +340,7 @@ def _time(values: Mapping[str, str | int], profile: Profile) -> int:
         asked = units.minutes(value) if isinstance(value, str) else value
     except ValueError as error:
         raise RequestError("time", f"{_show(value)} asked, but {error}; {allowed}.") from None
-    if not 1 <= asked <= profile.max_time:
+    if not profile.min_time <= asked <= profile.max_time:
         shown = units.show_minutes(asked) if 0 <= asked < 10**9 else _show(asked)
         raise RequestError("time", f"{shown} asked, {allowed}.")
     return asked

@@ -70,6 +70,8 @@ def test_without_a_picture_of_the_cluster_nothing_changes():
 def test_a_persons_time_limit_bounds_profile_and_default():
     found = within(profile(max_time="1-0", default_time="2:00:00"), None, None, None, max_time=90)
     assert (found.max_time, found.default_time) == (90, 90)
+    found = within(profile(min_time="1-0", max_time="1-0"), None, None, None, max_time=90)
+    assert (found.min_time, found.default_time, found.max_time) == (90, 90, 90)
 
 
 def test_only_accounts_and_qos_that_the_person_has_are_offered():
@@ -93,6 +95,11 @@ def test_only_accounts_and_qos_that_the_person_has_are_offered():
     found = within(profile(partition="gpu", account="other"), CLUSTER, ACCOUNTING, PERSON)
     assert found.account == ("other",)
     assert within(gpu, CLUSTER, Accounting("c", frozenset({"none"})), PERSON).account == ()
+
+
+def test_a_least_number_of_nodes_is_no_more_than_there_are():
+    found = within(profile(partition="gpu", min_nodes=4, max_nodes="partition"), CLUSTER, None, None)
+    assert (found.min_nodes, found.default_nodes, found.max_nodes) == (2, 2, 2)
 
 
 class Sacctmgr:

@@ -90,6 +90,12 @@ MISTAKES = [
     (changed("profiles", 1, partition="--uid=0"), "CarmeSpawner.profiles[1].partition: "),
     (changed("profiles", 1, images=["no"]), "CarmeSpawner.profiles[1].images: there is no image named 'no'"),
     (changed("profiles", 1, default_time="3:00:00"), "CarmeSpawner.profiles[1]: default_time is more"),
+    (changed("profiles", 0, min_time="3:00:00"), "CarmeSpawner.profiles[0]: min_time is more"),
+    (
+        changed("profiles", 0, min_nodes=3),
+        "CarmeSpawner.profiles[0]: nodes: at least 3, default 3, at most 2",
+    ),
+    (changed("profiles", 0, default_nodes=3), "CarmeSpawner.profiles[0]: nodes: at least 1, default 3"),
     (changed("profiles", 1, cpus_per_gpu=2), "CarmeSpawner.profiles[1]: cpus and max_cpus exclude"),
     (changed("profiles", 0, max_cpus=2), "CarmeSpawner.profiles[0]: cpus and max_cpus exclude"),
     (changed("profiles", 1, memory_per_gpu="1G"), "CarmeSpawner.profiles[1]: memory and max_memory exclude"),

@@ -48,6 +48,34 @@ def test_a_request_cannot_be_changed(ask):
         ask({}).gpus = 8
 
 
+def fixed(**values):
+    profile = {"name": "p", "title": "P", "max_time": "4:00:00"} | values
+    return Catalog.load({"base": {"title": "B", "path": "/b.sif"}}, {}, [profile])
+
+
+def test_a_profile_fixes_nodes_and_time():
+    catalog = fixed(min_nodes=2, max_nodes=2, min_time="4:00:00")
+    request = JobRequest.parse({}, catalog, Person("rosa"))
+    assert (request.nodes, request.time) == (2, 240)
+    assert JobRequest.parse(request.options(), catalog, Person("rosa")) == request
+    with pytest.raises(RequestError, match=r"\(nodes\): 1 asked, only 2 allowed"):
+        JobRequest.parse({"nodes": 1}, catalog, Person("rosa"))
+    with pytest.raises(RequestError, match=r"\(time\): 1:00:00 asked, only 4:00:00 allowed"):
+        JobRequest.parse({"time": 60}, catalog, Person("rosa"))
+    assert "2 nodes" in SpawnForm.build(catalog, {}).profiles[0].resources
+
+
+def test_a_profile_bounds_nodes_and_time_and_says_what_the_form_begins_with():
+    catalog = fixed(min_nodes=2, max_nodes=8, default_nodes=4, min_time="30", default_time="60")
+    request = JobRequest.parse({}, catalog, Person("rosa"))
+    assert (request.nodes, request.time) == (4, 60)
+    assert SpawnForm.build(catalog, {}).profiles[0].values["nodes"] == "4"
+    with pytest.raises(RequestError, match=r"\(nodes\): 1 asked, 2 to 8 allowed"):
+        JobRequest.parse({"nodes": 1}, catalog, Person("rosa"))
+    with pytest.raises(RequestError, match=r"\(time\): 0:29:00 asked, 0:30:00 to 4:00:00 allowed"):
+        JobRequest.parse({"time": 29}, catalog, Person("rosa"))
+
+
 HOSTILE = [
     (None, ""),
     ([], ""),
