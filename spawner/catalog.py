@@ -191,10 +191,8 @@ class Profile(Entry):
         if len(set(self.gpu_types)) != len(self.gpu_types):
             raise ValueError("gpu_types names a type twice")
         if not self.min_nodes <= self.default_nodes <= self.max_nodes:
-            raise ValueError(
-                f"nodes: at least {self.min_nodes}, default {self.default_nodes}, at most {self.max_nodes} is "
-                "not in order"
-            )
+            least, usual, most = self.min_nodes, self.default_nodes, self.max_nodes
+            raise ValueError(f"nodes: at least {least}, default {usual}, at most {most} is not in order")
         if self.default_time > self.max_time:
             raise ValueError("default_time is more than max_time")
         if self.min_time > self.default_time:

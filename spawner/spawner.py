@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jupyterhub.spawner import Spawner
 from wrapspawner import WrapSpawner
 
-from carme_hub.spawner import choices, estimate_page, interrupted, progress, rows, sweep
+from carme_hub.spawner import choices, estimate_page, interrupted, named, progress, rows, sweep
 from carme_hub.spawner.answers import Phase
 from carme_hub.spawner.backends import backend_of, read_clusters
 from carme_hub.spawner.errors import SessionError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 estimate_page.register()
 interrupted.install()
+named.add_handler()
 
 NEWS = 5.0  # seconds to wait until Slurm shows a limit that it took
 

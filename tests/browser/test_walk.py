@@ -32,7 +32,7 @@ def profile(page: Page, name: str) -> Locator:
     form = page.locator("form", has=page.locator(f"[name=profile][value={name}]"))
     form.wait_for(state="attached")
     if not form.is_visible():
-        page.locator("details", has=form).locator("summary.card-header").click()
+        page.locator("details", has=form).locator("summary").first.click()
     return form
 
 
