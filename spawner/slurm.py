@@ -328,17 +328,27 @@ class Slurm:
         return ""
 
     async def node_address(self, node: str) -> str:
-        """Return the address of a node as Slurm knows it (NodeAddr); its name when Slurm does not say."""
+        """Return the address of a node as Slurm knows it (NodeAddr); its name when Slurm knows none.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When Slurm does not answer.
+        """
         known = self._addresses.get(node)
         if known is not None and time.monotonic() - known[0] < _NODE_ADDRESS_SECONDS:
             return known[1]
         if not answers.NODE.fullmatch(node):
             raise SlurmUnavailable(f"{node!r} is no name of a node.")
         done = await self.run([f"{self.folder}/scontrol", "--oneliner", "show", "node", node])
+        # scontrol says this on its standard output.
+        if done.code and not re.search(r"^Node \S+ not found$", done.out, re.MULTILINE):
+            raise SlurmUnavailable(f"scontrol show node: {_words(done.err)}")
         match = re.search(r"\sNodeAddr=(\S+)", done.out) if done.code == 0 else None
-        address = match[1] if match else node
-        self._addresses[node] = (time.monotonic(), address)
-        return address
+        if match is None:
+            return node
+        self._addresses[node] = (time.monotonic(), match[1])
+        return match[1]
 
     async def test(self, script: str, account: Account) -> Estimate | Refusal:
         """Ask when a batch script's job would start as a person's, without submitting it.

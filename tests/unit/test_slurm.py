@@ -207,6 +207,24 @@ async def test_the_nodes_address_is_slurms_and_is_remembered(slurm, tmp_path):
         await cluster.node_address("--help")
 
 
+async def test_a_controller_that_is_away_has_not_said_where_a_node_is(slurm, tmp_path):
+    silent = "echo 'slurm_load_node error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+    (tmp_path / "away").touch()
+    cluster = slurm(
+        scontrol=f"[ ! -e {tmp_path}/away ] || {{ {silent}; }}; echo 'NodeName=n1 NodeAddr=10.0.0.1'"
+    )
+    with pytest.raises(SlurmUnavailable, match="Unable to contact"):
+        await cluster.node_address("n1")
+    (tmp_path / "away").unlink()
+    assert await cluster.node_address("n1") == "10.0.0.1"
+
+
+async def test_a_node_that_slurm_does_not_know_has_its_name(slurm, tmp_path):
+    cluster = slurm(scontrol=f"echo x >> {tmp_path}/calls; echo 'Node n1 not found'; exit 1")
+    assert [await cluster.node_address("n1") for _ in range(2)] == ["n1", "n1"]
+    assert (tmp_path / "calls").read_text() == "x\nx\n", "it may know it the next time"
+
+
 async def test_the_log_is_read_from_its_end_as_the_person(slurm, me, tmp_path):
     log = tmp_path / "log"
     log.write_text("".join(f"{number}\n" for number in range(5000)))
