@@ -116,6 +116,14 @@ def read_clusters(clusters: Mapping[str, object], setting: str = "CarmeSpawner")
     return known
 
 
+def is_known(settings: SessionSettings, cluster: str) -> bool:
+    """Say whether a session of a stored state has a cluster here.
+
+    Those that name none, or the one that a site without ``clusters`` has, are on the site's first.
+    """
+    return cluster in {"", SLURM, LOCAL} or cluster in read_clusters(settings.clusters)
+
+
 def backend_of(settings: SessionSettings, cluster: str | None, log: logging.Logger) -> Backend:
     """Return what a profile runs on: the site's first cluster when it names none, or none that is known."""
     if cluster == LOCAL:
