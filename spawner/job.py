@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 from batchspawner import SlurmSpawner
 from jupyterhub.orm import APIToken
 from jupyterhub.spawner import Spawner
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import object_session
 from traitlets import Instance, Unicode
 
-from carme_hub.spawner import choices
+from carme_hub.spawner import choices, saver
 from carme_hub.spawner.answers import Phase
 from carme_hub.spawner.request import JobRequest
 from carme_hub.spawner.settings import SessionSettings
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FIRST_PICTURE = 10.0  # seconds to wait for the first answer about a job of before the hub's restart
 STOP_PATIENCE = 60.0  # seconds in which a job has to take its cancellation, and then to end
-SAVE_AGAIN = 3.0  # seconds between two attempts to write to a database that is locked; each holds up the hub
+NOTE = "Server at "  # how JupyterHub begins the note of a session's token (jupyterhub.user)
 LINGER = 60.0  # seconds in which a job whose server says that it ends has to end, before it is cancelled
 
 
@@ -56,7 +56,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
 
     def _reset(self) -> None:
         self._submission: asyncio.Task[int] | None = None
-        self._saving: asyncio.Task[None] | None = None
+        self._saving: asyncio.Future[None] | None = None
         self._token_digest = ""
         self._token_id = 0
         self.options: dict[str, str | int] = {}
@@ -109,7 +109,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         self._port = port
         self._reported.set()
         if self.job_id:
-            self._save_state()
+            self._saving = self._save()
             # The job runs: learn its node now, not at the next interval.
             self.watcher.look()
         return True
@@ -213,36 +213,33 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
 
     # --- What survives a restart of the hub ---
 
-    def _save_state(self) -> None:
+    def _save(self) -> asyncio.Future[None]:
         """Write the state to the database now: JupyterHub does it only after start() has returned."""
-        if not self._saved():
-            self._saving = asyncio.ensure_future(self._until_saved())
+        return saver.save(self.orm_spawner, functools.partial(self._write, self.job_id), self.log)
 
-    async def _until_saved(self) -> None:
-        """Write the state to the database, again and again while that is locked or away."""
-        number = self.job_id
-        while self.job_id == number and not self._saved():  # noqa: ASYNC110 - a database has no event
-            await asyncio.sleep(SAVE_AGAIN)
-
-    def _saved(self) -> bool:
-        """Write the state to the database; False when it does not take it."""
-        if self.orm_spawner is None:
-            return True
+    def _write(self, job_id: str) -> None:
+        if self.job_id != job_id:
+            return
         session = object_session(self.orm_spawner)
-        try:
-            if session is not None and self.api_token and not self._token_id:
-                # Whoever ends a person's API tokens spares this one, also after a restart of the hub.
-                token = APIToken.find(session, self.api_token)
-                self._token_id = token.id if token is not None else 0
-            self.orm_spawner.state = self.get_state()
-            if session is not None:
-                session.commit()
-        except SQLAlchemyError as error:
-            if session is not None:
-                session.rollback()
-            self.log.warning("The state of job %s cannot be written yet: %s", self.job_id, error)
-            return False
-        return True
+        if session is not None and self.api_token and not self._token_id:
+            # Whoever ends a person's API tokens spares this one, also after a restart of the hub.
+            token = APIToken.find(session, self.api_token)
+            self._token_id = token.id if token is not None else 0
+        self.orm_spawner.state = self.get_state()
+
+    def revoke_token(self) -> None:
+        """Take the token back of a session that outlived a hub; the caller commits.
+
+        JupyterHub looks for it by its text, which the next hub does not know. A database may give the number
+        of a token that is gone to the next one, so more than the number has to fit.
+        """
+        row = self.orm_spawner
+        session = object_session(row) if row is not None else None
+        if session is None or self.api_token or not self._token_id:
+            return
+        token = session.get(APIToken, self._token_id)
+        if token is not None and token.user_id == row.user_id and (token.note or "").startswith(NOTE):
+            session.delete(token)
 
     def get_state(self) -> dict[str, Any]:
         """Return what the next hub needs to find this job again."""

@@ -15,8 +15,14 @@ from urllib.parse import urlsplit
 
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import AnyTimeoutError, make_ssl_context
-from sqlalchemy.orm import object_session
 
+from carme_hub.spawner import saver
+from carme_hub.spawner.errors import SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+AGAIN = 2.0  # seconds between two attempts to take a session up
 ROUTE_INTERVAL = 1.0  # seconds between two attempts to give a session its route
 
 
@@ -68,6 +74,10 @@ class Resuming:
         """
         raise NotImplementedError
 
+    async def with_last_words(self, removal: Awaitable[object]) -> None:
+        """Have JupyterHub remove a session that ended by itself, and leave a sentence about its end."""
+        raise NotImplementedError
+
     @property
     def server(self) -> Any:
         """Return the session's row, but not to the look of a hub that starts."""
@@ -89,7 +99,10 @@ class Resuming:
 
     def _resumed(self, future: asyncio.Future[None]) -> None:
         # The exception stays: pages say what it says. Asking for it also tells asyncio that it is known.
-        if future.cancelled() or future.exception() is None:
+        failed = not future.cancelled() and future.exception() is not None
+        if self._spawn_future is not future:
+            return
+        if not failed:
             self._spawn_future = None
         self._spawn_pending = False
 
@@ -97,32 +110,40 @@ class Resuming:
         user, name = self.user, self.name
         while self._check_pending:  # noqa: ASYNC110 - JupyterHub's, and no event
             await asyncio.sleep(0)  # the look of the hub that starts comes next, and passes by
-        try:
-            if user.name in self.authenticator.blocked_users:
-                await user.stop(name)
-                return
-            url = await self.up_again()
-            if url is not None and await self._answering(url):
-                await self._go_on()
-                return
-            self.log.warning("The session of %s ended while the hub was down", self._log_name)
+        if user.name in self.authenticator.blocked_users:
             await user.stop(name)
-        except Exception as error:
-            self.log.warning("The session of %s is not taken up: %s", self._log_name, error)
-            with contextlib.suppress(Exception):
-                await user.stop(name)
-            raise
+            return
+        while True:
+            try:
+                if await self._answering():
+                    await self._go_on()
+                    return
+                break
+            except SessionError as error:
+                self.log.warning("The session of %s is not taken up: %s", self._log_name, error)
+                with contextlib.suppress(Exception):
+                    await user.stop(name)
+                raise
+            except Exception:
+                # Whatever it is, it is not the session's end: its job lives, for all that is known.
+                self.log.exception("The session of %s is not taken up yet", self._log_name)
+                await asyncio.sleep(AGAIN)
+            if self._spawn_future is not asyncio.current_task() or not self.resumable():
+                return  # its owner stopped it meanwhile, and may have started another one
+        self.log.warning("The session of %s ended while the hub was down", self._log_name)
+        await self.with_last_words(user.stop(name))
 
-    async def _answering(self, url: str) -> bool:
+    async def _answering(self) -> bool:
         """Wait, while its job lives, until the server answers; False when the job ended instead."""
-        self._set_address(url)
         settings = self.user.settings
         context = make_ssl_context(
             settings.get("internal_ssl_key"),
             settings.get("internal_ssl_cert"),
             cafile=settings.get("internal_ssl_ca"),
         )
-        while await self.poll() is None:
+        # Where it is, is asked anew each time: a cluster that was away just now knows better afterwards.
+        while (url := await self.up_again()) is not None:
+            await self._set_address(url)
             with contextlib.suppress(AnyTimeoutError):
                 answer = await self.server.wait_up(
                     http=True, timeout=self.http_timeout, ssl_context=context, extra_path="api"
@@ -133,14 +154,19 @@ class Resuming:
             self.log.warning("The server of %s does not answer at %s", self._log_name, url)
         return False
 
-    def _set_address(self, url: str) -> None:
+    async def _set_address(self, url: str) -> None:
         """Write down where the server is, as `jupyterhub.user.User.spawn` does."""
-        parts, server = urlsplit(url), self.server
-        server.proto, server.ip, server.port = parts.scheme, parts.hostname, parts.port
-        self.orm_spawner.state = self.get_state()
-        session = object_session(self.orm_spawner)
-        if session is not None:
-            session.commit()
+        parts = urlsplit(url)
+
+        def write() -> None:
+            if self.server is None:
+                return
+            # Both: JupyterHub's object passes on only what is new to it, and the row may be rolled back.
+            for server in (self.server, self.orm_spawner.server):
+                server.proto, server.ip, server.port = parts.scheme, parts.hostname, parts.port
+            self.orm_spawner.state = self.get_state()
+
+        await saver.save(self.orm_spawner, write, self.log)
 
     async def _go_on(self) -> None:
         """Give the session its route, and have its end noticed."""
@@ -155,8 +181,10 @@ class Resuming:
                 break
 
         async def stopped() -> None:
-            await proxy.delete_user(user, name)
-            await user.stop(name)
+            try:
+                await proxy.delete_user(user, name)
+            finally:
+                await user.stop(name)
 
         self.add_poll_callback(stopped)
         self.start_polling()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub.utils import utcnow
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, object_session
 
-from carme_hub.spawner.job import SAVE_AGAIN
+from carme_hub.spawner import saver
 from carme_hub.spawner.slurm import Slurm, account_of
 from carme_hub.spawner.sweep import MarkedJob, Sweep
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable
 
     from sqlalchemy import Connection, Engine
 
@@ -40,22 +39,18 @@ def known_jobs(engine: Engine | Connection) -> set[int]:
     return {int(number) for number in numbers if number.isascii() and number.isdigit()}
 
 
-async def until_writable(orm_spawner: Any, log: logging.Logger) -> None:
-    """Wait until the database takes what is written about a session.
+async def until_writable(orm_spawner: Any, log: logging.Logger, also: Callable[[], None]) -> None:
+    """Wait until the database takes what is written about a session, and what else there is to write.
 
     JupyterHub writes right after this and has no second try: a session whose end it could not write down
     would stay in its pages for ever.
     """
-    while (session := object_session(orm_spawner)) is not None:
+
+    def write() -> None:
         orm_spawner.last_activity = utcnow(with_tz=False)
-        try:
-            session.commit()
-        except SQLAlchemyError as error:
-            session.rollback()
-            log.warning("The end of a session cannot be written yet: %s", error)
-            await asyncio.sleep(SAVE_AGAIN)
-        else:
-            return
+        also()
+
+    await saver.save(orm_spawner, write, log)
 
 
 def begin_sweep(backend: Backend, hub: str, orm_spawner: Any, log: logging.Logger) -> None:

@@ -129,7 +129,7 @@ class Session(JobSession):
         with sweep.submitting(self.mark):
             number = await self.runner.submit(text, account, variables)
             self.job_id = str(number)
-            await self._until_saved()
+            await self._save()
         self.watcher.watch(number, submitted=True)
         self.log.info("Job %s is %s's session: %s", number, self._log_name, self.options)
         return number
@@ -159,10 +159,11 @@ class Session(JobSession):
 
     async def _death(self, view: View | None) -> SessionError:
         """Find out why a job died, waiting a moment for its final state and its ending."""
+        number = int(self.job_id or 0)  # who stops the session meanwhile has it forgotten
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 while view is not None and view.ending is None:
-                    view = await self.watcher.changed(int(self.job_id), view)
+                    view = await self.watcher.changed(number, view)
         ending = None if view is None else view.ending or Ending(view.state)
         log, home = await self._log_tail(), "~"
         with contextlib.suppress(SlurmError):
@@ -173,7 +174,7 @@ class Session(JobSession):
             sentence = (
                 f"The session ended before its server was up ({ending.state if ending else 'unknown'})."
             )
-        self.log.warning("Job %s of %s: %s", self.job_id, self._log_name, sentence)
+        self.log.warning("Job %s of %s: %s", number, self._log_name, sentence)
         return SessionError(sentence, reason="died", status_code=500, log=log)
 
     async def last_words(self, number: int) -> str:
@@ -222,10 +223,13 @@ class Session(JobSession):
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def _known_address(self) -> str:
-        """Return the node's address; when Slurm does not say, what it said before the restart."""
-        with contextlib.suppress(SlurmError):
+        """Return the node's address; when Slurm does not answer, what it said before the restart."""
+        try:
             return await self.runner.node_address(self.node)
-        return str(self.server.ip or self.node)
+        except SlurmError:
+            if not self.server.ip:
+                raise
+            return str(self.server.ip)
 
     async def progress(self) -> AsyncIterator[dict[str, str | int]]:
         """Say what the start waits for, whenever that changes."""
@@ -254,7 +258,7 @@ class SlurmSession(Session):
 
     @property
     def backend(self) -> Backend:
-        """Return the session's cluster; the site's first when the site does not know it any more."""
+        """Return the session's cluster."""
         return backend_of(self, self.cluster, self.log)
 
 

@@ -11,10 +11,11 @@ from wrapspawner import WrapSpawner
 
 from carme_hub.spawner import choices, estimate_page, interrupted, named, progress, rows, sweep
 from carme_hub.spawner.answers import Phase
-from carme_hub.spawner.backends import backend_of, read_clusters
+from carme_hub.spawner.backends import backend_of, is_known, read_clusters
 from carme_hub.spawner.errors import SessionError
 from carme_hub.spawner.extend import extend
 from carme_hub.spawner.limits import Held
+from carme_hub.spawner.lost import LostSession
 from carme_hub.spawner.offer import OfferingSpawner
 from carme_hub.spawner.resume import Resuming
 from carme_hub.spawner.session import session_class
@@ -23,7 +24,7 @@ from carme_hub.spawner.summary import summary
 from carme_hub.spawner.timelimit import NotExtended, limit_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable
 
     from traitlets.config import Config
 
@@ -93,7 +94,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         return child
 
     def _new_session(self, cluster: str) -> Session:
-        self.child_class = session_class(cluster)
+        self.child_class = session_class(cluster) if is_known(self, cluster) else LostSession
         child = self.construct_child()
         child.cluster = cluster
         return child
@@ -121,7 +122,8 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         child = self.child
         if child is None:
             return None
-        options = child.request.options() if child.request is not None else child.options
+        # What its job has, also when the hub was restarted and the profile offers something else now.
+        options = child.options or (child.request.options() if child.request is not None else {})
         view = child.watcher.view(int(child.job_id)) if child.job_id else None
         # After a restart of the hub, a session that has a port has been running.
         pending = not child.reported if view is None else view.phase is Phase.PENDING
@@ -131,15 +133,22 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         """End the session, whatever it is doing."""
         if self.child is not None:
             await self.child.stop(now)
-            if self.orm_spawner is not None:
-                await rows.until_writable(self.orm_spawner, self.log)
+            await self._until_writable()
 
     async def poll(self) -> int | None:
         """Say whether the session is alive (None) or how it ended."""
         status = 0 if self.child is None else await self.child.poll()
-        if status is not None and self._stop_pending and self.orm_spawner is not None:
-            await rows.until_writable(self.orm_spawner, self.log)
+        if status is not None and self._stop_pending:
+            await self._until_writable()
         return status
+
+    async def _until_writable(self) -> None:
+        """Wait until the database takes the end of the session, and with it the end of its token."""
+        child = self.child
+        if self.orm_spawner is not None:
+            await rows.until_writable(
+                self.orm_spawner, self.log, lambda: child.revoke_token() if child is not None else None
+            )
 
     # --- After a restart of the hub (resume.Resuming) ---
 
@@ -152,7 +161,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         if self.child is None:
             return None
         with contextlib.suppress(SessionError):  # only for what is said when it does not come up
-            self.child.request = self.parse_options(self.user_options)
+            self.child.request = self.parse_options(self.child.options)
         return await self.child.up_again()
 
     async def progress(self) -> AsyncIterator[dict[str, str | int]]:
@@ -177,15 +186,22 @@ class CarmeSpawner(Resuming, OfferingSpawner):
             # JupyterHub says last of all what it wants to be called for.
             await asyncio.wait([self._spawn_future])
         if self.child is child and not self._stop_pending:
-            # As long as there is this, JupyterHub keeps the spawner, and pages look into it for a failure.
-            told = self._spawn_future = asyncio.get_running_loop().create_future()
-            number = int(child.job_id or 0)
-            await self.poll_and_notify()
+            await self.with_last_words(self.poll_and_notify())
+
+    async def with_last_words(self, removal: Awaitable[object]) -> None:
+        """Have JupyterHub remove a session that ended by itself, and leave a sentence about its end."""
+        # As long as there is this, JupyterHub keeps the spawner, and pages look into it for a failure.
+        told = self._spawn_future = asyncio.get_running_loop().create_future()
+        child = self.child
+        number = int(child.job_id or 0) if child is not None else 0
+        try:
+            await removal
+        finally:
             self._teller = asyncio.ensure_future(self._tell_end(child, number, told))
 
-    async def _tell_end(self, child: Session, number: int, told: asyncio.Future[None]) -> None:
+    async def _tell_end(self, child: Session | None, number: int, told: asyncio.Future[None]) -> None:
         """Leave a sentence about the end of a session that nobody stopped, until the next one is started."""
-        sentence = await child.last_words(number) if number else ""
+        sentence = await child.last_words(number) if child is not None and number else ""
         if self._spawn_future is not told:
             return
         if sentence:

@@ -9,6 +9,7 @@ import pytest
 from carme_hub.spawner.backends import LOCAL, read_clusters
 from carme_hub.spawner.catalog import CatalogError
 from carme_hub.spawner.session import LocalSession, SlurmSession
+from carme_hub.spawner.slurm import SlurmUnavailable
 from carme_hub.spawner.spawner import CarmeSpawner
 from tests.unit.conftest import IMAGES, MOUNTS, PROFILES
 
@@ -87,9 +88,45 @@ def test_a_restarted_hub_makes_the_same_session_from_its_state(cluster, kind):
 )
 def test_a_stored_state_names_no_class_and_no_setting(state):
     one = spawner(clusters=CLUSTERS)
-    one.load_state({"job_id": "7", "cluster": "gone", **state})
+    one.load_state({"job_id": "7", "cluster": "slurm", **state})
     assert type(one.child) is SlurmSession
     assert one.child.cmd == one.cmd
+
+
+async def test_a_session_of_a_cluster_with_another_name_now_is_kept_and_nothing_is_cancelled(caplog):
+    """On the first cluster, the same number may be somebody's other job."""
+    one = spawner(clusters=CLUSTERS)
+    state = {
+        "cluster": "gone",
+        "job_id": "7",
+        "session": {"profile": "gpu", "gpus": 2},
+        "node": "n1",
+        "port": 9,
+    }
+    one.load_state(state)
+    known = [one._new_session(name) for name in ("big", "small")]
+    one.load_state(state)
+    assert "job 7 on cluster 'gone', which CarmeSpawner.clusters does not name" in caplog.text
+    assert one.child.watcher not in [session.watcher for session in known]
+    assert await one.poll() is None
+    assert (one.held().gpus, one.time_limit(), one.session["job"]) == (2, None, "7")
+    assert one.get_state().items() >= state.items()
+    with pytest.raises(SlurmUnavailable, match=r"'gone' is not in CarmeSpawner\.clusters"):
+        await one.child.runner.cancel(7, None)
+    caplog.clear()
+    await one.stop()
+    assert "Job 7 on cluster 'gone', the session of rosa, goes on unseen" in caplog.text
+    assert not any(session.watcher.abandoned or session.watcher.view(7) for session in [*known, one.child])
+    one.clear_state()
+    assert await one.poll() == 0
+
+
+@pytest.mark.parametrize("cluster", [{}, {"cluster": ""}, {"cluster": "slurm"}])
+def test_a_session_of_before_there_were_names_is_on_the_first_cluster(cluster):
+    one = spawner(clusters=CLUSTERS)
+    one.load_state({"job_id": "7", **cluster})
+    assert type(one.child) is SlurmSession
+    assert one.child.runner.conf == "/etc/big/slurm.conf"
 
 
 def test_a_session_that_is_over_leaves_nothing_behind():

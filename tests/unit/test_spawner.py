@@ -248,7 +248,8 @@ async def test_no_log_at_any_level_has_the_token(make, slurm, caplog):
 async def test_state_is_there_as_soon_as_the_job_is(make, slurm, monkeypatch):
     one = make()
     saved = []
-    monkeypatch.setattr(SlurmSession, "_saved", lambda session: saved.append(session.get_state()) or True)
+    save = SlurmSession._save
+    monkeypatch.setattr(SlurmSession, "_save", lambda one: saved.append(one.get_state()) or save(one))
     start = asyncio.ensure_future(one.start())
     await until(lambda: saved)
     assert saved[0]["job_id"] == "7"
