@@ -272,13 +272,14 @@ class Watcher:
                     self._start(self._learn_ending(number, watched, view))
         if changed:
             self._wake()
-        self._clear_away(picture)
+        self._clear_away(asked, picture)
 
-    def _clear_away(self, picture: Picture) -> None:
+    def _clear_away(self, asked: Collection[int], picture: Picture) -> None:
         """Cancel the abandoned jobs that are still there."""
-        for number, job in list(self._abandoned.items()):
-            entry = picture.jobs.get(number)
-            if entry is None and not picture.complete:
+        # Of those that were abandoned after the question, the answer says nothing.
+        for number in asked:
+            job, entry = self._abandoned.get(number), picture.jobs.get(number)
+            if job is None or (entry is None and not picture.complete):
                 continue
             if entry is None or self._phase(entry) is Phase.ENDED:
                 del self._abandoned[number]
