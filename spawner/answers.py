@@ -122,17 +122,7 @@ class Ending:
     signal: int = 0
 
 
-def _queue_words(line: str) -> list[str] | None:
-    words = line.split(SEPARATOR)
-    return words if len(words) == len(QUEUE) and words[0].isascii() and words[0].isdigit() else None
-
-
-def is_whole_queue(text: str) -> bool:
-    """Say whether all of an answer is squeue's own: an error message or half a line makes it none."""
-    return all(_queue_words(line) for line in text.splitlines() if line.strip())
-
-
-def parse_queue(text: str, wanted: Collection[int]) -> dict[int, QueueEntry]:
+def parse_queue(text: str, wanted: Collection[int]) -> tuple[dict[int, QueueEntry], bool]:
     """Read squeue's answer; lines that are none of its own are left out.
 
     Parameters
@@ -141,13 +131,20 @@ def parse_queue(text: str, wanted: Collection[int]) -> dict[int, QueueEntry]:
         All jobs of the cluster.
     wanted
         The numbers of the jobs to return. The others only count for the place in the queue.
+
+    Returns
+    -------
+    tuple of dict and bool
+        The jobs, and whether all of the answer is squeue's own: no error message, no half a line.
     """
+    whole = True
     entries: dict[int, QueueEntry] = {}
     pending: dict[int, tuple[int, list[str]]] = {}
     lines: dict[str, list[tuple[int, int]]] = {}
     for line in text.splitlines():
-        words = _queue_words(line)
-        if words is None:
+        words = line.split(SEPARATOR)
+        if len(words) != len(QUEUE) or not (words[0].isascii() and words[0].isdigit()):
+            whole = whole and not line.strip()
             continue
         number, state, reason, node, start, end, partition, priority = words
         job_id = int(number)
@@ -172,7 +169,7 @@ def parse_queue(text: str, wanted: Collection[int]) -> dict[int, QueueEntry]:
     for job_id, (rank, names) in pending.items():
         place = min(bisect_right(lines[name], (rank, job_id)) for name in names)
         entries[job_id] = replace(entries[job_id], place=place)
-    return entries
+    return entries, whole
 
 
 def parse_job(text: str) -> Ending | None:

@@ -16,17 +16,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from carme_hub.spawner import accounting, answers, estimate, sweep, timelimit
 from carme_hub.spawner.cluster import NODES_FORMAT, parse_nodes, parse_partitions, with_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from carme_hub.spawner.accounting import Accounting, Membership
     from carme_hub.spawner.cluster import Cluster, Rules
     from carme_hub.spawner.estimate import Estimate, Refusal
+
+T = TypeVar("T")
 
 _JOB_ID = re.compile(r"([0-9]{1,10})(;[^;\s]*)?")
 # What sbatch and squeue say when the controller, not the request, is the problem.
@@ -41,7 +43,12 @@ _SECONDS = {"SLURM_TIME_FORMAT": "%s"}
 _NODE_ADDRESS_SECONDS = 300.0
 _RULES_SECONDS = 600.0
 STARTING = 3.0  # seconds in which the hub's machine has to start a command
-_COMMANDS = 8  # at once: Slurm's controller has more to do than to answer one hub
+# How many commands run at once: Slurm's controller has more to do than to answer one hub. The pictures of
+# queue and nodes, which all sessions live by, wait for nobody's command; a home that hangs stops only those
+# who read in homes.
+_COMMANDS, _PICTURES, _HOMES = 8, 2, 4
+_LARGE = 50_000  # characters: what takes longer than some milliseconds to read does not hold up the hub
+_PARSERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="carme-parse")
 # Not asyncio's own threads: a name service that hangs must not stop whatever else uses those.
 _LOOKUPS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="carme-account")
 
@@ -111,6 +118,13 @@ def _account(username: str) -> Account:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir)
 
 
+async def _read(parse: Callable[..., T], text: str, *more: object) -> T:
+    """Read an answer, in a thread when it is large."""
+    if len(text) < _LARGE:
+        return parse(text, *more)
+    return await asyncio.get_running_loop().run_in_executor(_PARSERS, parse, text, *more)
+
+
 @dataclass(frozen=True)
 class Slurm:
     """One cluster, seen from the hub's machine.
@@ -122,7 +136,7 @@ class Slurm:
     conf
         ``SLURM_CONF`` for the commands; empty for Slurm's default.
     time_out
-        Seconds for one command.
+        Seconds for one command, with the time it waits for its turn.
     """
 
     folder: str = "/usr/bin"
@@ -132,8 +146,14 @@ class Slurm:
     _rules: dict[str, tuple[float, Mapping[str, Rules]]] = field(
         default_factory=dict, compare=False, repr=False
     )
-    _free: asyncio.Semaphore = field(
+    _commands: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(_COMMANDS), compare=False, repr=False
+    )
+    _pictures: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_PICTURES), compare=False, repr=False
+    )
+    _homes: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_HOMES), compare=False, repr=False
     )
 
     async def run(
@@ -143,6 +163,7 @@ class Slurm:
         account: Account | None = None,
         stdin: str = "",
         env: Mapping[str, str] | None = None,
+        slots: asyncio.Semaphore | None = None,
     ) -> Completed:
         """Run a command, as the hub or as a person.
 
@@ -153,7 +174,7 @@ class Slurm:
         Raises
         ------
         SlurmUnavailable
-            When the command does not exist or does not end in time (it is killed then).
+            When the command does not exist, gets no turn, or does not end in time (it is killed then).
         """
         variables = ENVIRONMENT | ({"SLURM_CONF": self.conf} if self.conf else {}) | dict(env or {})
         identity: dict[str, object] = {}
@@ -164,12 +185,28 @@ class Slurm:
                 identity = {"user": account.uid, "group": account.gid, "extra_groups": account.groups}
             elif os.geteuid() != account.uid:
                 sudo = ["/usr/bin/sudo", "-n", "-u", account.name, "--"]
-        async with self._free:
-            return await self._run([*sudo, *words], PurePath(words[0]).name, stdin, variables, identity)
+        program, until = PurePath(words[0]).name, asyncio.get_running_loop().time() + self.time_out
+        async with self._turn(slots or self._commands, program, until):
+            return await self._run([*sudo, *words], until, program, stdin, variables, identity)
 
-    async def _run(
+    @contextlib.asynccontextmanager
+    async def _turn(self, slots: asyncio.Semaphore, program: str, until: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout_at(until):
+                await slots.acquire()
+        except TimeoutError:
+            raise SlurmUnavailable(
+                f"{program} could not be asked within {self.time_out:.0f} s: others did not answer."
+            ) from None
+        try:
+            yield
+        finally:
+            slots.release()
+
+    async def _run(  # noqa: PLR0917 - one caller
         self,
         words: Sequence[str],
+        until: float,
         program: str,
         stdin: str,
         variables: Mapping[str, str],
@@ -195,7 +232,7 @@ class Slurm:
         except OSError as error:
             raise SlurmUnavailable(f"The hub cannot run {program}: {error.strerror}.") from error
         try:
-            async with asyncio.timeout(self.time_out):
+            async with asyncio.timeout_at(until):
                 out, err = await process.communicate(stdin.encode())
         except TimeoutError:
             raise SlurmUnavailable(f"{program} did not answer within {self.time_out:.0f} s.") from None
@@ -260,11 +297,11 @@ class Slurm:
         taken_at = time.monotonic()
         ask = ["--all", "--local", "--noheader", "--states=all"]
         form = answers.SEPARATOR.join(answers.QUEUE.values())
-        done = await self.run([f"{self.folder}/squeue", *ask, f"--format={form}"], env=_SECONDS)
+        words = [f"{self.folder}/squeue", *ask, f"--format={form}"]
+        done = await self.run(words, env=_SECONDS, slots=self._pictures)
         if done.code:
             raise SlurmUnavailable(f"squeue: {_words(done.err)}")
-        entries = answers.parse_queue(done.out, frozenset(job_ids))
-        return answers.Picture(taken_at, entries, answers.is_whole_queue(done.out))
+        return answers.Picture(taken_at, *await _read(answers.parse_queue, done.out, frozenset(job_ids)))
 
     async def cluster(self) -> Cluster:
         """Ask for all nodes and partitions with one sinfo, and seldom for who may use the partitions.
@@ -284,16 +321,17 @@ class Slurm:
         """
         taken_at = time.monotonic()
         ask = ["--all", "--local", "--Node", "--noheader", "--noconvert"]
-        done = await self.run([f"{self.folder}/sinfo", *ask, f"--Format={NODES_FORMAT}"])
+        words = [f"{self.folder}/sinfo", *ask, f"--Format={NODES_FORMAT}"]
+        done = await self.run(words, slots=self._pictures)
         if done.code:
             raise SlurmUnavailable(f"sinfo: {_words(done.err)}")
-        picture = parse_nodes(done.out, taken_at)
+        picture = await _read(parse_nodes, done.out, taken_at)
         asked_at, rules = self._rules.get("", (-_RULES_SECONDS, {}))
         if taken_at - asked_at >= _RULES_SECONDS or not picture.partitions.keys() <= rules.keys():
             shown = await self.run([f"{self.folder}/scontrol", "--all", "--oneliner", "show", "partition"])
             if shown.code:
                 raise SlurmUnavailable(f"scontrol show partition: {_words(shown.err)}")
-            rules = parse_partitions(shown.out)
+            rules = await _read(parse_partitions, shown.out)
             self._rules[""] = (taken_at, rules)
         return with_rules(picture, rules)
 
@@ -322,7 +360,8 @@ class Slurm:
     async def log_tail(self, path: str, account: Account) -> str:
         """Return the end of a session's log, read as its owner; empty when there is none."""
         with contextlib.suppress(SlurmError):
-            done = await self.run(["/usr/bin/tail", "-c", "4000", "--", path], account=account)
+            words = ["/usr/bin/tail", "-c", "4000", "--", path]
+            done = await self.run(words, account=account, slots=self._homes)
             # The first line may have lost its beginning.
             return done.out.partition("\n")[2] if len(done.out) >= 4000 else done.out  # noqa: PLR2004 - as above
         return ""
@@ -495,7 +534,7 @@ class Slurm:
         fields = answers.SEPARATOR.join(sweep.FIELDS.values())
         words = [f"{self.folder}/squeue", "--noheader", "--all", "--local", f"--format={fields}"]
         if job_id is None:
-            return sweep.parse(await self._said(*words), hub)
+            return await _read(sweep.parse, await self._said(*words), hub)
         return sweep.parse((await self._said(*words, f"--jobs={job_id}")).partition("\n")[0], hub)
 
 

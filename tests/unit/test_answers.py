@@ -25,7 +25,9 @@ def line(number, partition, priority, state="PENDING", reason="Priority"):
 
 
 def test_the_queue_is_read():
-    assert answers.parse_queue(QUEUE, {5, 6, 7, 8, 9}) == {
+    found, whole = answers.parse_queue(QUEUE, {5, 6, 7, 8, 9})
+    assert not whole
+    assert found == {
         5: QueueEntry(5, "RUNNING", "", "node1", 1795335594, 1795342794),
         6: QueueEntry(6, "PENDING", "Resources", place=1),
         7: QueueEntry(7, "PENDING", "ReqNodeNotAvail, UnavailableNodes:node1", "", 1795342794, place=1),
@@ -33,7 +35,7 @@ def test_the_queue_is_read():
 
 
 def test_only_the_wanted_jobs_are_returned():
-    assert set(answers.parse_queue(QUEUE, {6})) == {6}
+    assert set(answers.parse_queue(QUEUE, {6})[0]) == {6}
 
 
 def test_the_place_in_the_queue_is_by_priority_and_then_by_age():
@@ -49,7 +51,7 @@ def test_the_place_in_the_queue_is_by_priority_and_then_by_age():
             line(15, "cpu,gpu", 70),
         ]
     )
-    found = answers.parse_queue(text, range(20))
+    found, _ = answers.parse_queue(text, range(20))
     assert {number: entry.place for number, entry in found.items()} == {
         12: 1,
         15: 2,  # second in both of its partitions
@@ -93,7 +95,8 @@ def test_accounting_is_read(text, ending):
 
 def test_an_answer_with_a_line_that_is_not_squeues_is_not_whole():
     line = answers.SEPARATOR.join(("7", "RUNNING", "None", "node1", "N/A", "N/A", "cpu", "1"))
-    assert answers.is_whole_queue("")
-    assert answers.is_whole_queue(f"{line}\n{line}\n")
+    assert answers.parse_queue("", {7}) == ({}, True)
+    assert answers.parse_queue(f"{line}\n\n{line}\n", ())[1]
     for broken in ("xyz", line[:20], f"{line}\nslurm_load_jobs error: Unable to contact", f"x{line}"):
-        assert not answers.is_whole_queue(broken)
+        assert not answers.parse_queue(broken, ())[1]
+        assert not answers.parse_queue(f"{broken}\n{line}", ())[1]
