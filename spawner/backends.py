@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from carme_hub.spawner.catalog import Profile
     from carme_hub.spawner.settings import SessionSettings
     from carme_hub.spawner.slurm import Account
+    from carme_hub.spawner.sweep import Sweep
 
 LOCAL = "local"
 # The one cluster of a site that names none.
@@ -43,14 +44,21 @@ class Runner(Source, Protocol):
         """Return where a node can be reached."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Backend:
-    """One thing to run sessions on, the one watcher of all sessions there, and Slurm's accounting, if any."""
+    """One thing to run sessions on, the one watcher of all sessions there, and what Slurm alone needs.
+
+    Attributes
+    ----------
+    sweep
+        Looks for jobs without a session, from the hub's first spawner on.
+    """
 
     runner: Runner
     watcher: Watcher
     slurm: Slurm | None = None
     people: People | None = None
+    sweep: Sweep | None = None
 
 
 class Cluster(BaseModel):

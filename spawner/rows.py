@@ -15,27 +15,32 @@ from carme_hub.spawner.sweep import MarkedJob, Sweep
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
     from carme_hub.spawner.backends import Backend
 
 # JupyterHub's table keeps the state as JSON (jupyterhub.orm.JSONDict).
 _STATES = "SELECT state FROM spawners WHERE server_id IS NOT NULL AND state IS NOT NULL"
-# One for each cluster, by its watcher: there is one of those.
-_SWEEPS: dict[int, Sweep] = {}
 
 
-def known_jobs(engine: Engine | Connection) -> set[int]:
-    """Return the numbers of all jobs that sessions have, as the database has it.
+def known_jobs(engine: Engine, elsewhere: Collection[str] = ()) -> set[int]:
+    """Return the numbers of all jobs that sessions have on one cluster, as the database has it.
 
     A row that has a state and no server is of a session that JupyterHub has given up.
+
+    Parameters
+    ----------
+    elsewhere
+        Names of the other clusters: each has numbers of its own. Jobs of a cluster that is not known any more
+        count, as their sessions go on with the site's first.
     """
     # A session of its own: the hub's may be in the middle of something.
     with Session(engine) as own:
         states = [json.loads(state) for state in own.scalars(text(_STATES))]
-    numbers = [str(state.get("job_id", "")) for state in states if isinstance(state, dict)]
+    here = [state for state in states if isinstance(state, dict) and state.get("cluster") not in elsewhere]
+    numbers = [str(state.get("job_id", "")) for state in here]
     return {int(number) for number in numbers if number.isascii() and number.isdigit()}
 
 
@@ -53,12 +58,15 @@ async def until_writable(orm_spawner: Any, log: logging.Logger, also: Callable[[
     await saver.save(orm_spawner, write, log)
 
 
-def begin_sweep(backend: Backend, hub: str, orm_spawner: Any, log: logging.Logger) -> None:
+def begin_sweep(
+    backend: Backend, elsewhere: Collection[str], hub: str, orm_spawner: Any, log: logging.Logger
+) -> None:
     """Begin to look for jobs of a cluster that no session has; doing it again changes nothing."""
     session, runner, watcher = object_session(orm_spawner), backend.runner, backend.watcher
-    if id(watcher) in _SWEEPS or session is None or not isinstance(runner, Slurm):
+    if backend.sweep is not None or session is None or not isinstance(runner, Slurm):
         return
-    engine = session.get_bind()
+    engine: Engine = session.get_bind().engine
+    others = frozenset(elsewhere)
 
     def end(job: MarkedJob) -> None:
         async def cancel() -> None:
@@ -66,5 +74,7 @@ def begin_sweep(backend: Backend, hub: str, orm_spawner: Any, log: logging.Logge
 
         watcher.abandon(job.job_id, cancel)
 
-    _SWEEPS[id(watcher)] = Sweep(runner, hub, lambda: known_jobs(engine), lambda: watcher.abandoned, end, log)
-    _SWEEPS[id(watcher)].start()
+    backend.sweep = Sweep(
+        runner, hub, lambda: known_jobs(engine, others), lambda: watcher.abandoned, end, log
+    )
+    backend.sweep.start()

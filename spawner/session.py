@@ -93,17 +93,15 @@ class Session(JobSession):
                 sentence, reason="timeout", status_code=504, log=await self._log_tail()
             ) from None
 
-    @property
-    def mark(self) -> str:
+    def mark(self, account: Account) -> str:
         """Return the comment of this session's job."""
         settings = getattr(self.user, "settings", None) or {}
-        hub = sweep.hub_id(self.hub.api_url, settings.get("cookie_secret") or b"")
-        return sweep.mark(hub, self.user.name, self.name)
+        return sweep.mark(sweep.hub_id(settings.get("cookie_secret") or b""), account.name, self.name)
 
     def _plan(self, account: Account) -> script.Plan:
         return script.Plan(
             home=account.home,
-            mark=self.mark,
+            mark=self.mark(account),
             command=(*self.cmd, *self.get_args()),
             reporter=program.source(),
             apptainer=self.apptainer,
@@ -126,7 +124,7 @@ class Session(JobSession):
         return variables
 
     async def _submit(self, text: str, account: Account, variables: dict[str, str]) -> int:
-        with sweep.submitting(self.mark):
+        with sweep.submitting(self.mark(account)):
             number = await self.runner.submit(text, account, variables)
             self.job_id = str(number)
             await self._save()

@@ -43,7 +43,7 @@ class MarkedJob:
     username
         The account that Slurm runs it for.
     owner
-        The person in the mark.
+        The account in the mark.
     """
 
     job_id: int
@@ -52,17 +52,17 @@ class MarkedJob:
     mark: str
 
 
-def hub_id(api_url: str, cookie_secret: bytes) -> str:
+def hub_id(cookie_secret: bytes) -> str:
     """Return what tells this hub's jobs from those of others on the same cluster.
 
-    Two hubs in containers may have the same address. What both cannot have is the secret; a digest of both
-    says nothing of it.
+    Two hubs in containers may have the same address, and a hub may get another one. What is its own, and
+    stays, is the secret; a digest says nothing of it.
     """
-    return hashlib.sha256(api_url.encode() + b"\0" + cookie_secret).hexdigest()[:16]
+    return hashlib.sha256(b"carme-hub sessions\0" + cookie_secret).hexdigest()[:16]
 
 
 def mark(hub: str, username: str, server: str) -> str:
-    """Return the comment of a session's job."""
+    """Return the comment of a session's job; the name is the account's, as Slurm shows it."""
     return f"carme:{hub}:{quote(username, safe='')}/{quote(server, safe='')}"
 
 
@@ -96,9 +96,9 @@ def orphans(
     jobs
         What Slurm shows.
     known
-        Numbers of the jobs that sessions have; read after Slurm was asked.
+        Numbers of the jobs that sessions have; read after `submitting`.
     submitting
-        Marks of the sessions that are being handed to Slurm now; read at the same time as `known`.
+        Marks of the sessions that are being handed to Slurm now; read after Slurm was asked.
     leaving
         Jobs that are seen to their end already.
     """
@@ -147,7 +147,7 @@ class Sweep:
     hub
         The hub's `hub_id`.
     known
-        Returns the numbers of the jobs that sessions have, from the database.
+        Returns the numbers of the jobs that sessions have, from the database; called in a thread.
     leaving
         Returns the jobs that are seen to their end already.
     end
@@ -186,9 +186,11 @@ class Sweep:
     async def look(self) -> list[MarkedJob]:
         """Ask Slurm once, and once more for each orphan, and have them ended; returns them."""
         jobs = await self._cluster.marked(self._hub)
-        # After Slurm, and without a pause between the two: a job of the answer is by now in the database, or
-        # its submission has not returned yet.
-        found = orphans(jobs, self._known(), submitted_now(), self._leaving())[:MOST]
+        # In this order: a job of the answer whose submission has returned by now is in the database when that
+        # is read.
+        submitting = submitted_now()
+        known = await asyncio.to_thread(self._known)
+        found = orphans(jobs, known, submitting, self._leaving())[:MOST]
         ended = []
         for job in found:
             if job not in await self._cluster.marked(self._hub, job.job_id):

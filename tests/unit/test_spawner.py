@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import re
 import time
 from types import SimpleNamespace
 
@@ -14,8 +15,9 @@ from wrapspawner import WrapSpawner
 
 from carme_hub.spawner import job as job_module
 from carme_hub.spawner import session as module
+from carme_hub.spawner import sweep
 from carme_hub.spawner import watcher as watching
-from carme_hub.spawner.answers import Ending, Picture, QueueEntry
+from carme_hub.spawner.answers import SEPARATOR, Ending, Picture, QueueEntry
 from carme_hub.spawner.backends import Backend
 from carme_hub.spawner.offer import NotStartedYet, SessionError
 from carme_hub.spawner.session import SlurmSession
@@ -271,6 +273,25 @@ async def test_slurms_words_reach_the_person(make, slurm, error, status):
     slurm.error = error
     told = await refusal(make().start())
     assert (told.status_code, told.jupyterhub_message) == (status, str(error))
+
+
+async def test_a_job_is_marked_with_the_name_that_slurm_shows_for_its_owner(make, slurm, monkeypatch):
+    async def account(name):
+        return Account(f"{name}@example.org", 1000, 1000, (1000,), f"/srv/home/{name}")
+
+    monkeypatch.setattr(module, "account_of", account)
+    start = asyncio.ensure_future(make().start())
+    await until(lambda: slurm.submitted)
+    start.cancel()
+    await asyncio.gather(start, return_exceptions=True)
+    (comment,) = re.findall(r"^#SBATCH --comment=(.*)$", slurm.submitted[0][0], re.MULTILINE)
+    assert sweep.parse(sweep_line(comment), sweep.hub_id(b"")) == [
+        sweep.MarkedJob(7, "rosa@example.org", "rosa@example.org", comment.strip("'\""))
+    ]
+
+
+def sweep_line(comment):
+    return SEPARATOR.join(["7", "rosa@example.org", "RUNNING", comment.strip("'\"")])
 
 
 async def test_a_job_that_dies_says_why_with_its_last_words(make, slurm):

@@ -6,12 +6,17 @@ import logging
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jupyterhub import orm
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
 
 from carme_hub.spawner import sweep
 from carme_hub.spawner.answers import SEPARATOR
+from carme_hub.spawner.rows import known_jobs
 from carme_hub.spawner.sweep import MarkedJob, Sweep, orphans, parse
 
-HUB = sweep.hub_id("an address", b"secret")
+HUB = sweep.hub_id(b"secret")
 
 
 def line(number=7, user="rosa", state="RUNNING", comment=None):
@@ -23,7 +28,7 @@ def job(number=7, user="rosa", owner="rosa", server=""):
 
 
 def test_a_hub_knows_its_own_mark_and_no_other():
-    other = sweep.hub_id("an address", b"another hub's secret")
+    other = sweep.hub_id(b"another hub's secret")
     text = "\n".join([line(), line(8, comment=sweep.mark(other, "rosa", "")), line(9, comment="(null)")])
     assert parse(text, HUB) == [job()]
 
@@ -115,6 +120,42 @@ async def test_a_line_that_somebody_forged_ends_nobodys_job():
     one = Sweep(Forged([[job()]]), HUB, set, tuple, ended.append, logging.getLogger())
     assert await one.look() == []
     assert not ended
+
+
+async def test_a_job_that_is_written_down_while_the_sweep_looks_is_no_orphan():
+    """Its submission ends while the rows are read: what is being submitted was asked for before."""
+    rows, loop = set(), asyncio.get_running_loop()
+    submission = sweep.submitting(job().mark)
+    submission.__enter__()
+
+    def returns():
+        rows.add(7)
+        submission.__exit__(None, None, None)
+
+    def known():
+        # In a thread: the loop goes on meanwhile.
+        seen = frozenset(rows)
+        asyncio.run_coroutine_threadsafe(asyncio.to_thread(returns), loop).result(5)
+        return seen
+
+    ended = []
+    one = Sweep(Cluster([[job()]]), HUB, known, tuple, ended.append, logging.getLogger())
+    assert await one.look() == []
+
+
+def test_of_several_clusters_each_has_its_own_numbers():
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    orm.Base.metadata.create_all(engine)
+    states = [{"cluster": "big", "job_id": "7"}, {"cluster": "small", "job_id": "8"}, {"job_id": "9"}]
+    states += [{"cluster": "local", "job_id": "10"}, {"cluster": "renamed", "job_id": "11"}]
+    with Session(engine) as session:
+        user = orm.User(name="rosa")
+        for number, state in enumerate(states):
+            session.add(orm.Spawner(name=str(number), user=user, state=state, server=orm.Server()))
+        session.add(orm.Spawner(name="given-up", user=user, state={"cluster": "big", "job_id": "12"}))
+        session.commit()
+    assert known_jobs(engine, {"small", "local"}) == {7, 9, 11}
+    assert known_jobs(engine, {"big", "local"}) == {8, 9, 11}
 
 
 def test_a_submission_is_known_while_it_lasts():
