@@ -175,15 +175,30 @@ class Session(JobSession):
         self.log.warning("Job %s of %s: %s", number, self._log_name, sentence)
         return SessionError(sentence, reason="died", status_code=500, log=log)
 
-    async def last_words(self, number: int) -> str:
-        """Say how the job of a session ended that was up; empty when its server just stopped by itself."""
-        ending = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER):
-                while ending is None or PHASES.get(ending.state) is not Phase.ENDED:
-                    ending = await self.runner.ending(number)
-                    await asyncio.sleep(1)
-        if ending is None or self.request is None or (ending.state == "COMPLETED" and not ending.exit_code):
+    def last_words(self, number: int) -> asyncio.Future[str]:
+        """Say how the job of a session ended that was up; empty when its server just stopped by itself.
+
+        The watcher keeps the job from now on, whenever the session is cleared.
+        """
+        kept = contextlib.ExitStack()
+        kept.enter_context(self.watcher.kept(number))
+        # A job that goes on after its server said the end is cancelled then: that is no news for anybody.
+        patience = LINGER if self._ended.is_set() else None
+        return asyncio.ensure_future(self._last_words(number, kept, patience))
+
+    async def _last_words(self, number: int, kept: contextlib.ExitStack, patience: float | None) -> str:
+        view = None
+        with kept, contextlib.suppress(TimeoutError), self.watcher.waiting():
+            async with asyncio.timeout(patience):
+                view = self.watcher.view(number)
+                while view is None or view.ending is None:
+                    view = await self.watcher.changed(number, view)
+                    if view is None:
+                        return ""
+        ending = view.ending if view is not None else None
+        if ending is None or PHASES.get(ending.state) is not Phase.ENDED:
+            return ""
+        if self.request is None or (ending.state == "COMPLETED" and not ending.exit_code):
             return ""
         with contextlib.suppress(SlurmError):
             account = await account_of(self.user.name)

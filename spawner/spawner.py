@@ -194,14 +194,17 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         told = self._spawn_future = asyncio.get_running_loop().create_future()
         child = self.child
         number = int(child.job_id or 0) if child is not None else 0
+        words = child.last_words(number) if child is not None and number else None
         try:
             await removal
         finally:
-            self._teller = asyncio.ensure_future(self._tell_end(child, number, told))
+            self._teller = asyncio.ensure_future(self._tell_end(number, words, told))
 
-    async def _tell_end(self, child: Session | None, number: int, told: asyncio.Future[None]) -> None:
+    async def _tell_end(
+        self, number: int, words: asyncio.Future[str] | None, told: asyncio.Future[None]
+    ) -> None:
         """Leave a sentence about the end of a session that nobody stopped, until the next one is started."""
-        sentence = await child.last_words(number) if child is not None and number else ""
+        sentence = await words if words is not None else ""
         if self._spawn_future is not told:
             return
         if sentence:

@@ -70,6 +70,8 @@ class View:
 class _Watched:
     since: float  # time.monotonic() when the job was known to exist
     view: View | None = None
+    keepers: int = 0
+    forgotten: bool = False  # but for the keepers
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,12 @@ class Watcher:
             True right after sbatch: an answer that is older than now says nothing about this job. False for
             a job of before the hub's restart.
         """
-        if job_id not in self._jobs:
+        job = self._jobs.get(job_id)
+        if job is None:
             self._jobs[job_id] = _Watched(time.monotonic() if submitted else 0.0)
             self._hurry.set()
+        else:
+            job.forgotten = False
         self._awake()
 
     def _awake(self) -> None:
@@ -176,8 +181,25 @@ class Watcher:
         """The jobs that are seen to their end."""
         return frozenset(self._abandoned)
 
+    @contextlib.contextmanager
+    def kept(self, job_id: int) -> Iterator[None]:
+        """Watch a job while the block runs, even if it is forgotten meanwhile: how it ended is asked once."""
+        self.watch(job_id)
+        job = self._jobs[job_id]
+        job.keepers += 1
+        try:
+            yield
+        finally:
+            job.keepers -= 1
+            if job.forgotten and self._jobs.get(job_id) is job:
+                self.forget(job_id)
+
     def forget(self, job_id: int) -> None:
-        """Stop watching a job."""
+        """Stop watching a job, as soon as nobody keeps it."""
+        job = self._jobs.get(job_id)
+        if job is not None and job.keepers:
+            job.forgotten = True
+            return
         self._jobs.pop(job_id, None)
         self._hurry.set()
         self._wake()

@@ -35,6 +35,7 @@ class ScriptedSlurm:
 
     def __init__(self):
         self.submitted, self.cancelled, self.jobs = [], [], {}
+        self.endings_asked = self.looks = 0
         self.error, self.gate, self.end, self.cancel_errors = None, None, None, 0
 
     async def submit(self, script, account, env):
@@ -54,10 +55,12 @@ class ScriptedSlurm:
         self.jobs[job_id] = QueueEntry(job_id, "CANCELLED")
 
     async def queue(self, job_ids):
+        self.looks += 1
         return Picture(time.monotonic(), {job: self.jobs[job] for job in job_ids if job in self.jobs})
 
     async def ending(self, _job_id):
-        return self.end
+        self.endings_asked += 1
+        return self.end if self.endings_asked == 1 else None  # the hub's own machine says it once
 
     async def log_tail(self, _path, _account):
         return "<last words>\n"
@@ -73,7 +76,7 @@ def slurm():
 
 @pytest.fixture
 async def make(slurm, monkeypatch):
-    watcher = Watcher(slurm)
+    watcher = slurm.watcher = Watcher(slurm)
     monkeypatch.setattr(watching, "SHORT", 0.01)
     monkeypatch.setattr(watching, "LONG", 0.05)
     monkeypatch.setattr(watching, "PATIENT", 0.02)
@@ -462,6 +465,55 @@ async def test_a_job_that_is_killed_is_noticed_by_the_watcher(running, slurm):
     slurm.jobs[7] = QueueEntry(7, "FAILED")
     await until(lambda: told)
     assert not slurm.cancelled
+
+
+def forgets(one):
+    """Have the spawner cleared at its session's end, as JupyterHub does."""
+    one.add_poll_callback(one.clear_state)
+
+
+async def test_how_a_session_ended_is_asked_once_and_told(running, slurm):
+    one, _ = await running(poll_interval=3600)
+    forgets(one)
+    slurm.end = Ending("OUT_OF_MEMORY")
+    slurm.jobs[7] = QueueEntry(7, "OUT_OF_MEMORY")
+    await until(lambda: one.last_words)
+    assert "limit of 2G" in one.last_words
+    assert slurm.endings_asked == 1
+    watcher = slurm.watcher
+    await until(lambda: watcher.view(7) is None)
+
+
+@pytest.mark.parametrize(("ending", "words"), [("COMPLETED", ""), ("OUT_OF_MEMORY", "limit of 2G")])
+async def test_nothing_is_said_and_nobody_else_asks_while_a_session_that_said_its_end_lingers(
+    running, slurm, ending, words
+):
+    one, _ = await running(poll_interval=3600)
+    forgets(one)
+    slurm.end = Ending("RUNNING")  # as the controller says of it until it has ended
+    assert await asyncio.wait_for(one.take_end(), 5)
+    assert await asyncio.wait_for(one.take_end(), 5) is False
+    looks = slurm.looks
+    await until(lambda: slurm.looks > looks + 2)
+    assert (slurm.endings_asked, one.last_words) == (0, "")
+    slurm.end = Ending(ending)
+    slurm.jobs[7] = QueueEntry(7, ending)
+    await asyncio.wait_for(one._teller, 5)
+    assert words in one.last_words
+    assert bool(words) == bool(one.last_words)
+    assert slurm.endings_asked == 1
+
+
+async def test_a_session_that_lingers_too_long_is_cancelled_and_nothing_is_said(running, slurm, monkeypatch):
+    for place in (module, job_module):
+        monkeypatch.setattr(place, "LINGER", 0.1)
+    one, _ = await running(poll_interval=3600)
+    forgets(one)
+    slurm.end = Ending("CANCELLED")
+    assert await asyncio.wait_for(one.take_end(), 5)
+    await asyncio.wait_for(one._teller, 5)
+    assert one.last_words == ""
+    await until(lambda: slurm.cancelled)
 
 
 @pytest.mark.parametrize("then", [("PENDING", "BeginTime", ""), ("RUNNING", "", "node2")])
