@@ -16,8 +16,11 @@ ACCOUNT = Account("nobody", pwd.getpwnam("nobody").pw_uid, pwd.getpwnam("nobody"
 
 
 @pytest.fixture
-def machine():
-    return LocalMachine()
+async def machine():
+    one = LocalMachine()
+    yield one
+    for process in one._processes.values():
+        await asyncio.wait_for(process.wait(), 30)
 
 
 async def gone(machine, number):
