@@ -33,7 +33,7 @@ class NamedSessionHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub has 
         # Servers of before JupyterHub 6 may have other names.
         if name and not is_valid_safe_slug(name) and name not in user.orm_spawners:
             self.set_status(400)
-            self.finish(await self.render_template("wrong_name.html", sentence=WRONG, name=name[:60]))
+            self.finish(await self.render_template("wrong_name.html", sentence=WRONG, asked=name[:60]))
             return
         self.redirect(
             f"{self.hub.base_url}spawn/{user.escaped_name}" + (f"/{quote(name, safe='')}" if name else "")
