@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.integration.fault_world import OPEN, PEOPLE, partition
+from tests.integration.fault_world import OPEN, PEOPLE, partition, stopped
 from tests.support import until
 
 
@@ -95,8 +95,23 @@ def test_a_session_that_ended_while_there_was_no_hub_is_gone(hub, site):
     hub.__enter__()
     hub.until_gone("rosa")
     assert not hub.answers("rosa")
+    hub.until_event("its job was cancelled", "rosa")
     assert hub.start("rosa")[0] in {201, 202}
     hub.until_ready("rosa")
+
+
+def test_a_hub_that_starts_while_slurmctld_does_not_answer_gives_its_sessions_their_routes(hub, site):
+    """Expected: the session is reachable where it was before, in the same job; when Slurm is back, too."""
+    hub.start("rosa")
+    hub.until_ready("rosa")
+    before = hub.until_reachable("rosa")
+    hub.kill()
+    with stopped(site, "slurmctld"):
+        hub.__enter__()
+        assert hub.until_reachable("rosa") == before
+        until(lambda: hub.ready("rosa"), "the session to be ready")
+    hub.until_rows_are_jobs()
+    assert hub.until_reachable("rosa") == before
 
 
 def test_a_hub_ends_when_it_is_told_to_whatever_it_is_asking(hub):
