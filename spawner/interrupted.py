@@ -21,6 +21,10 @@ BUSY = "The session is just being started or stopped. Please try again in a minu
 NO_DATABASE = "The hub's database does not answer at the moment. Please try again in a minute."
 
 
+# What JupyterHub's errors say then (6.1.1).
+_BETWEEN = (" pending ", "cannot be deleted", "no such spawner")
+
+
 class Told(web.HTTPError):
     """An answer with a sentence for API and pages."""
 
@@ -34,7 +38,8 @@ def sentences(handler: Any) -> Iterator[None]:
     """Turn what JupyterHub lets out as it is into answers.
 
     - ``DELETE`` cancels the start that a ``POST`` waits for.
-    - ``spawn_single_user`` and ``stop_single_user`` raise RuntimeError while something else is pending.
+    - ``spawn_single_user`` and ``stop_single_user`` raise RuntimeError while something else is pending, and
+      so does the removal of a server that somebody starts meanwhile; its start finds no server then.
     - The database may be locked, or away. What the request wanted to write is given up, the rest goes on.
     """
     try:
@@ -45,8 +50,8 @@ def sentences(handler: Any) -> Iterator[None]:
         handler.log.warning("%s %s: %s", handler.request.method, handler.request.path, error)
         handler.db.rollback()
         raise Told(503, NO_DATABASE) from None
-    except RuntimeError as error:
-        if " pending " not in str(error):
+    except (RuntimeError, KeyError) as error:
+        if not any(words in str(error) for words in _BETWEEN):
             raise
         raise Told(409, BUSY) from None
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_TAIL = 4000  # bytes of a log
+_FILE = re.compile(r"regular (empty )?file/(?P<owner>[0-9]+)/(?P<size>[0-9]+)\n")
 _JOB_ID = re.compile(r"([0-9]{1,10})(;[^;\s]*)?")
 # What sbatch and squeue say when the controller, not the request, is the problem.
 _UNAVAILABLE = re.compile(
@@ -358,12 +360,21 @@ class Slurm:
         return None
 
     async def log_tail(self, path: str, account: Account) -> str:
-        """Return the end of a session's log, read as its owner; empty when there is none."""
+        """Return the end of a session's log, read as its owner; empty when there is none.
+
+        What stands at that place is the owner's to choose, and is read on the hub's machine: a link there is
+        not followed, what is no plain file of the owner's is not read, and nothing that could be waited for.
+        """
         with contextlib.suppress(SlurmError):
-            words = ["/usr/bin/tail", "-c", "4000", "--", path]
-            done = await self.run(words, account=account, slots=self._homes)
-            # The first line may have lost its beginning.
-            return done.out.partition("\n")[2] if len(done.out) >= 4000 else done.out  # noqa: PLR2004 - as above
+            words = ["/usr/bin/stat", "--format=%F/%u/%s", "--", path]
+            kind = _FILE.fullmatch((await self.run(words, account=account, slots=self._homes)).out)
+            if kind is not None and int(kind["owner"]) == account.uid:
+                begin = max(int(kind["size"]) - _TAIL, 0)
+                words = ["/usr/bin/dd", f"if={path}", "iflag=nofollow", "iflag=nonblock", "iflag=skip_bytes"]
+                words += [f"skip={begin}", f"bs={_TAIL}", "count=1", "status=none"]
+                said = (await self.run(words, account=account, slots=self._homes)).out
+                # The first line may have lost its beginning.
+                return said.partition("\n")[2] if begin else said
         return ""
 
     async def node_address(self, node: str) -> str:
@@ -535,7 +546,10 @@ class Slurm:
         words = [f"{self.folder}/squeue", "--noheader", "--all", "--local", f"--format={fields}"]
         if job_id is None:
             return await _read(sweep.parse, await self._said(*words), hub)
-        return sweep.parse((await self._said(*words, f"--jobs={job_id}")).partition("\n")[0], hub)
+        done = await self.run([*words, f"--jobs={job_id}"])
+        if done.code and "Invalid job id specified" not in done.err:
+            raise SlurmUnavailable(f"squeue: {_words(done.err)}")
+        return sweep.parse(done.out.partition("\n")[0], hub)
 
 
 def _words(text: str) -> str:

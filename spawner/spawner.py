@@ -297,7 +297,9 @@ class CarmeSpawner(Resuming, OfferingSpawner):
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what `get_state` gave; nothing is asked of Slurm here."""
         Spawner.load_state(self, state)
-        if state.get("job_id"):
+        # A hub that was killed between the two ends of a stop leaves a job's state without a server.
+        given_up = self.orm_spawner is not None and self.orm_spawner.server is None
+        if state.get("job_id") and not given_up:
             self._new_session(str(state.get("cluster", ""))).load_state(state)
         self._sweep()
         self.resume()

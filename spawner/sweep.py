@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import random
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 FIRST = 60.0  # seconds until the second look: what the hub of before handed to Slurm last may arrive late
 INTERVAL = 300.0  # seconds between two looks
-MOST = 50  # jobs that are ended after one look; somebody may have marked thousands of jobs of theirs
+MOST = 50  # jobs that are asked for after one look; somebody may have marked thousands of theirs
 # Conversions of "squeue --format" (man squeue). The comment is last: it may hold anything.
 FIELDS = {"job_id": "%A", "username": "%u", "state": "%T", "mark": "%k"}
 _MARK = re.compile(r"carme:([0-9a-f]{16}):([^/\s]{1,1000})/([^/\s]{0,1000})")
@@ -69,7 +70,7 @@ def mark(hub: str, username: str, server: str) -> str:
 def parse(text: str, hub: str) -> list[MarkedJob]:
     """Read squeue's answer about all jobs; what is not marked by this hub, or has ended, is left out."""
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         parts = line.split(SEPARATOR, len(FIELDS) - 1)
         if len(parts) < len(FIELDS):
             continue
@@ -134,7 +135,7 @@ class Cluster(Protocol):
     """What the sweep needs of `carme_hub.spawner.slurm.Slurm`."""
 
     async def marked(self, hub: str, job_id: int | None = None) -> list[MarkedJob]:
-        """Ask for all jobs with this hub's mark, or whether one job has it."""
+        """Ask for all jobs with this hub's mark; or for one job, if there is such a job with its mark."""
 
 
 class Sweep:
@@ -190,12 +191,14 @@ class Sweep:
         # is read.
         submitting = submitted_now()
         known = await asyncio.to_thread(self._known)
-        found = orphans(jobs, known, submitting, self._leaving())[:MOST]
+        # Any of these lines may be forged. In no order: nobody's many keep the others' waiting for ever.
+        suspects = list({job.job_id for job in orphans(jobs, known, submitting, self._leaving())})
+        random.shuffle(suspects)
         ended = []
-        for job in found:
-            if job not in await self._cluster.marked(self._hub, job.job_id):
-                continue
-            self._log.warning("Job %s of %s has no session (any more): it is ended", job.job_id, job.owner)
-            self._end(job)
-            ended.append(job)
+        for number in suspects[:MOST]:
+            real = await self._cluster.marked(self._hub, number)
+            for job in orphans(real, known, submitting, self._leaving()):
+                self._log.warning("Job %s of %s has no session (any more): it is ended", number, job.owner)
+                self._end(job)
+                ended.append(job)
         return ended

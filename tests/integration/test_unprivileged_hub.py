@@ -15,6 +15,16 @@ HUB = (
     *("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"),
     *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--"),
 )
+DD = ("/usr/bin/dd",)
+FLAGS = (
+    "iflag=nofollow",
+    "iflag=nonblock",
+    "iflag=skip_bytes",
+    "skip=0",
+    "bs=4000",
+    "count=1",
+    "status=none",
+)
 WORK = """
 import asyncio, os
 from carme_hub.spawner import slurm
@@ -67,8 +77,11 @@ def test_a_hub_without_privileges_works_through_the_rule(site):
         ("-u", "rosa", "--preserve-env=PATH", "/usr/bin/sbatch", "--parsable"),
         ("-u", "rosa", "/usr/bin/sbatch", "--parsable", "--uid=0"),
         ("-u", "rosa", "/usr/bin/scancel", "--user=ravi"),
-        ("-u", "rosa", "/usr/bin/tail", "-c", "4000", "--", "/etc/passwd"),
-        ("-u", "rosa", "/usr/bin/tail", "-c", "4000", "--", "/etc/passwd /x/.carme/session-1.log"),
+        ("-u", "rosa", "/usr/bin/stat", "--format=%F/%u/%s", "--", "/etc/passwd"),
+        ("-u", "rosa", "/usr/bin/stat", "--format=%F/%u/%s", "--", "/etc/passwd /x/.carme/session-1.log"),
+        ("-u", "rosa", *DD, "if=/etc/passwd", *FLAGS),
+        ("-u", "rosa", *DD, "if=/x/.carme/session-1.log", *FLAGS, "of=/tmp/x"),
+        ("-u", "rosa", *DD, "if=/x/.carme/session-1.log", "of=/tmp/x", *FLAGS),
     ],
 )
 def test_the_rule_allows_nothing_else(site, words):

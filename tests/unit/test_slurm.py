@@ -4,7 +4,10 @@ import asyncio
 import getpass
 import json
 import os
+import tempfile
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -136,8 +139,9 @@ async def test_the_queue_is_read_while_everybodys_commands_hang(slurm, me, tmp_p
 
 
 async def test_homes_that_hang_hold_up_no_command_of_slurms(slurm, me, tmp_path):
-    os.mkfifo(tmp_path / "log")  # nobody writes into it: whoever reads it hangs
     cluster = slurm(sbatch="echo 42", time_out=20)
+    for _ in range(module._HOMES):  # what hangs in a dead file system
+        await cluster._homes.acquire()
     reading = [asyncio.ensure_future(cluster.log_tail(str(tmp_path / "log"), me)) for _ in range(20)]
     await asyncio.sleep(0)
     assert await asyncio.wait_for(cluster.submit("", me, {}), 10) == 42
@@ -285,6 +289,34 @@ async def test_the_log_is_read_from_its_end_as_the_person(slurm, me, tmp_path):
     assert len(tail) < 4000
     assert tail.splitlines()[0].isdigit()
     assert await slurm().log_tail(str(tmp_path / "none"), me) == ""
+
+
+@pytest.mark.parametrize("what", ["link", "fifo", "folder"])
+async def test_what_is_no_log_of_its_owner_is_not_read(slurm, tmp_path, me, what):
+    """Its owner chooses what stands in a log's place; the hub's machine has more than that person may see."""
+    secret, log = tmp_path / "secret", tmp_path / "log"
+    secret.write_text("secret\n")
+    secret.chmod(0o644)
+    if what == "link":
+        log.symlink_to(secret)
+    elif what == "fifo":
+        os.mkfifo(log)
+    else:
+        log.mkdir()
+    async with asyncio.timeout(5):
+        assert await slurm().log_tail(str(log), me) == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read as somebody else")
+async def test_somebody_elses_file_is_not_read_though_it_could_be(slurm, me):
+    other = replace(me, uid=65534, gid=65534, groups=())
+    with tempfile.NamedTemporaryFile("w", dir="/tmp") as file:
+        file.write("said\n")
+        file.flush()
+        Path(file.name).chmod(0o644)
+        assert await slurm().log_tail(file.name, other) == ""
+        os.chown(file.name, 65534, 65534)
+        assert await slurm().log_tail(file.name, other) == "said\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")

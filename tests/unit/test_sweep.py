@@ -122,6 +122,20 @@ async def test_a_line_that_somebody_forged_ends_nobodys_job():
     assert not ended
 
 
+async def test_lines_that_somebody_forged_keep_no_orphan_from_its_end():
+    """Hundreds of lines about one job that is no orphan, and some about jobs that do not exist."""
+    forged = [job(1, "noah", "noah", str(number)) for number in range(500)] + [job(99), job(98)]
+
+    class Real(Cluster):
+        async def marked(self, hub, job_id=None):
+            return await super().marked(hub) if job_id is None else [job()] * (job_id == 7)
+
+    ended = []
+    one = Sweep(Real([[*forged, job()]]), HUB, set, tuple, ended.append, logging.getLogger())
+    await one.look()
+    assert ended == [job()]
+
+
 async def test_a_job_that_is_written_down_while_the_sweep_looks_is_no_orphan():
     """Its submission ends while the rows are read: what is being submitted was asked for before."""
     rows, loop = set(), asyncio.get_running_loop()
