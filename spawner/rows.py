@@ -34,7 +34,7 @@ def known_jobs(engine: Engine, elsewhere: Collection[str] = ()) -> set[int]:
     ----------
     elsewhere
         Names of the other clusters: each has numbers of its own. Jobs of a cluster that is not known any more
-        count, as their sessions go on with the site's first.
+        count on all of them: it may be any of these, by another name.
     """
     # A session of its own: the hub's may be in the middle of something.
     with Session(engine) as own:

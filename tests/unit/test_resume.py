@@ -132,7 +132,9 @@ def slurm():
 async def hub(database, slurm, port, monkeypatch):
     """Return a function that is the next hub: it makes the spawner of the session that job 7 is."""
     watcher = Watcher(slurm)
-    monkeypatch.setattr(SlurmSession, "backend", Backend(slurm, watcher))
+    backend = Backend(slurm, watcher)
+    monkeypatch.setattr(SlurmSession, "backend", backend)
+    monkeypatch.setattr(CarmeSpawner, "_backend", lambda _self, _profile: backend)
     for place, name, value in (
         (watching, "SHORT", 0.01),
         (watching, "LONG", 0.05),
