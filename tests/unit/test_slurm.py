@@ -7,7 +7,6 @@ import os
 import tempfile
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -313,7 +312,7 @@ async def test_somebody_elses_file_is_not_read_though_it_could_be(slurm, me):
     with tempfile.NamedTemporaryFile("w", dir="/tmp") as file:
         file.write("said\n")
         file.flush()
-        Path(file.name).chmod(0o644)
+        os.fchmod(file.fileno(), 0o644)
         assert await slurm().log_tail(file.name, other) == ""
         os.chown(file.name, 65534, 65534)
         assert await slurm().log_tail(file.name, other) == "said\n"
