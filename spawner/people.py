@@ -91,6 +91,12 @@ class People:
                 self._silent_until = time.monotonic() + RETRY
                 self._log.warning("Slurm's accounting did not answer; Slurm decides alone: %s", error)
                 return
+            except Exception:  # noqa: BLE001 - logged with its traceback
+                self._silent_until = time.monotonic() + RETRY
+                self._log.exception(
+                    "The answer of Slurm's accounting was not understood; Slurm decides alone"
+                )
+                return
         if len(self._members) >= _MOST:
             self._members.clear()
         self._members[username] = (time.monotonic(), membership)

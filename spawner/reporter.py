@@ -204,8 +204,8 @@ def report(child: subprocess.Popen[bytes], environ: dict[str, str], port: int) -
                 return None
             if error.code < SERVER_ERROR:
                 raise NotReportedError(problem) from None
-        except OSError as error:
-            problem = str(error)
+        except (OSError, http.client.HTTPException) as error:
+            problem = str(error) or type(error).__name__
         if time.monotonic() > end:
             raise NotReportedError(problem)
         time.sleep(delay)

@@ -155,6 +155,19 @@ async def test_an_old_answer_counts_until_there_is_a_new_one(sacctmgr, monkeypat
     assert len(sacctmgr.asked) == 2, "accounting is left alone for a while when it does not answer"
 
 
+async def test_an_answer_that_nobody_understands_is_logged_and_not_asked_for_at_every_page(sacctmgr, caplog):
+    async def strange():
+        sacctmgr.asked.append("accounting")
+        raise ValueError("no such field")
+
+    sacctmgr.accounting = strange
+    known = People(sacctmgr, logging.getLogger())
+    for _ in range(5):
+        assert (await known.learn("rosa", 5)).membership is None
+    assert sacctmgr.asked == ["accounting"]
+    assert [record.exc_info[0] for record in caplog.records] == [ValueError]
+
+
 def test_the_last_choice_is_kept_for_each_profile():
     orm = SimpleNamespace(state={"job_id": "7"})
     user = SimpleNamespace(spawner=SimpleNamespace(orm_spawner=orm))

@@ -56,6 +56,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.tell_end()
             return
         answer = self.server.answers.pop(0) if self.server.answers else 204
+        if not answer:
+            self.wfile.write(b"no HTTP at all\r\n")
+            self.close_connection = True
+            return
         self.send_response(answer)
         if answer == 302:
             self.send_header("Location", f"{self.server.url}/elsewhere")
@@ -219,6 +223,13 @@ def test_a_command_that_does_not_exist(hub, run):
 
 def test_a_hub_that_is_restarting_is_asked_again(hub, run):
     site = hub(503, 500)
+    run(site)
+    assert site.heard.wait(20)
+    assert len(site.reports) == 3
+
+
+def test_an_answer_that_is_no_http_is_none_of_the_hubs(hub, run):
+    site = hub(0, 0)
     run(site)
     assert site.heard.wait(20)
     assert len(site.reports) == 3
