@@ -23,6 +23,11 @@ FORGOTTEN = 3600.0
 SLOWEST = 120.0
 
 
+def pause(failures: int, took: float) -> float:
+    """Return the seconds until the next reading, after so many failures and one that took so long."""
+    return max(min(OFTEN * 2.0 ** min(failures, 8), SLOWEST), 4 * took)
+
+
 class ClusterSource(Protocol):
     """What the overview needs of `carme_hub.spawner.slurm.Slurm`."""
 
@@ -98,8 +103,7 @@ class Overview:
             except Exception:  # noqa: BLE001 - logged with its traceback
                 failures += 1
                 self._log.exception("The answer about the cluster's nodes was not understood")
-            ended = time.monotonic()
-            least = max(min(OFTEN * 2 ** min(failures, 8), SLOWEST), 4 * (ended - began))
+            least = pause(failures, time.monotonic() - began)
             await asyncio.sleep(least)
             if time.monotonic() - self._asked_at >= LOOKING:
                 # Nobody looks: wait long, but for nobody who begins to.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -94,7 +93,10 @@ def test_a_job_that_is_being_submitted_is_no_orphan(hub, site):
         with trouble(hub.site, "hangs-sbatch"):
             aside.submit(hub.start, "rosa", profile="later")
             (job,) = until(hub.live_jobs, "the job")
-            time.sleep(3)  # the sweep looks every two seconds, and sbatch is given up after four
+            looks = hub.looks()
+            # One may have begun before the job was there.
+            until(lambda: hub.looks() >= looks + 3, "the sweep to look")
+            assert not hub.rows(), "sbatch was to hang until here"
         until(lambda: hub.rows().get(("rosa", "")) == job.number, "the row")
     partition(site, OPEN)
     assert hub.until_reachable("rosa") == job.number

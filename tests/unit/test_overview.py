@@ -67,15 +67,14 @@ async def test_while_somebody_looks_it_stays_young(slurm, watcher):
     assert watcher.cluster.taken_at >= slurm.asked[3]
 
 
-async def test_when_nobody_looks_slurm_is_left_alone_until_somebody_does(slurm, watcher):
-    await watcher.first_cluster(5)
-    await asyncio.sleep(0.3)
-    asked = len(slurm.asked)
-    assert asked <= 4
-    await asyncio.sleep(0.3)
-    assert len(slurm.asked) == asked
-    assert watcher.need_cluster().taken_at == slurm.asked[-1], "the old picture, at once"
-    await until(lambda: len(slurm.asked) > asked)
+async def test_when_nobody_looks_slurm_is_left_alone_until_somebody_does(slurm, watcher, monkeypatch):
+    monkeypatch.setattr(module, "LOOKING", 0.0)
+    first = await watcher.first_cluster(5)
+    # It waits for somebody, and long.
+    await until(lambda: watcher._overview._wanted._waiters)
+    assert len(slurm.asked) == 1
+    assert watcher.need_cluster() is first, "the old picture, at once"
+    await until(lambda: len(slurm.asked) == 2)
 
 
 async def test_a_cluster_that_everybody_forgot_is_not_read_at_all(slurm, watcher, monkeypatch):
@@ -89,27 +88,37 @@ async def test_a_cluster_that_everybody_forgot_is_not_read_at_all(slurm, watcher
 
 
 async def test_a_failure_keeps_the_old_picture_and_is_logged_once(slurm, watcher, caplog):
-    first = await watcher.first_cluster(5)
+    await watcher.first_cluster(5)
     slurm.failing = True
     with caplog.at_level(logging.WARNING):
         asked = len(slurm.asked)
-        while len(slurm.asked) < asked + 3:
-            assert watcher.need_cluster().taken_at <= first.taken_at + 1
-            await asyncio.sleep(0.01)
-    times = slurm.asked[asked:]
-    assert times[2] - times[1] > 1.5 * (times[1] - times[0]), "less and less often"
+        await until(lambda: watcher.need_cluster() and len(slurm.asked) >= asked + 3)
     assert len(caplog.records) == 1
+    assert watcher.cluster.taken_at <= slurm.asked[asked - 1]
     slurm.failing = False
-    young = watcher.cluster
-    await until(lambda: watcher.need_cluster() is not young)
+    old = watcher.cluster
+    await until(lambda: watcher.need_cluster() is not old)
 
 
-async def test_a_slow_controller_is_asked_seldom(slurm, watcher):
+async def test_who_waits_for_a_slow_controller_waits_no_longer_than_they_want(slurm, watcher):
     slurm.gate = asyncio.Event()
-    assert await watcher.first_cluster(0.1) is None
+    assert await watcher.first_cluster(0.05) is None
     slurm.gate.set()
-    first = await watcher.first_cluster(5)
-    for _ in range(10):
-        assert watcher.need_cluster() is first
-        await asyncio.sleep(0.02)
-    assert len(slurm.asked) == 1
+    assert (await watcher.first_cluster(5)).taken_at == slurm.asked[0]
+
+
+@pytest.mark.parametrize(
+    ("failures", "took", "seconds"),
+    [
+        (0, 0.1, 15.0),
+        (0, 10.0, 40.0),  # a slow controller is asked at most a fifth of the time
+        (1, 0.1, 30.0),
+        (2, 0.1, 60.0),
+        (3, 0.1, 120.0),
+        (1000, 0.1, 120.0),
+        (1000, 60.0, 240.0),
+    ],
+)
+def test_a_controller_that_is_slow_or_fails_is_asked_seldom(monkeypatch, failures, took, seconds):
+    monkeypatch.setattr(module, "OFTEN", 15.0)
+    assert module.pause(failures, took) == seconds
