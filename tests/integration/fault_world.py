@@ -330,10 +330,12 @@ def prepare(site: Site) -> None:
             timeout=60,
         )
     site.run("mkdir", "-p", f"{PLACE}/bin")
-    for name in ("squeue", "sinfo", "scontrol", "sacct", "sacctmgr", "srun"):
+    for name in ("sinfo", "scontrol", "sacct", "sacctmgr", "srun"):
         site.run("ln", "-sf", f"/usr/bin/{name}", f"{PLACE}/bin/{name}")
-    for name in ("sbatch", "scancel"):
+    for name in ("squeue", "sbatch", "scancel"):
         text = COMMAND.format(place=PLACE, name=name)
+        # What an earlier run left may be a link to Slurm's own.
+        site.run("rm", "-f", f"{PLACE}/bin/{name}")
         site.run("sh", "-c", f'printf %s "$0" > {PLACE}/bin/{name}; chmod a+x {PLACE}/bin/{name}', text)
     site.run("chmod", "-R", "a+rX", PLACE)
     site.run("chmod", "a+x", f"{PLACE}/light_apptainer.sh")
