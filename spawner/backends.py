@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from carme_hub.spawner.catalog import CatalogError
 from carme_hub.spawner.local import LocalMachine
 from carme_hub.spawner.people import People
+from carme_hub.spawner.remembered import Remembered
 from carme_hub.spawner.slurm import Slurm
 from carme_hub.spawner.values import Name, Path  # noqa: TC001 - pydantic reads them
 from carme_hub.spawner.watcher import Source, Watcher
@@ -124,19 +125,23 @@ def read_clusters(clusters: Mapping[str, object], setting: str = "CarmeSpawner")
     return known
 
 
+# The same for all sessions of a site.
+known_clusters = Remembered(read_clusters)
+
+
 def is_known(settings: SessionSettings, cluster: str) -> bool:
     """Say whether a session of a stored state has a cluster here.
 
     Those that name none, or the one that a site without ``clusters`` has, are on the site's first.
     """
-    return cluster in {"", SLURM, LOCAL} or cluster in read_clusters(settings.clusters)
+    return cluster in {"", SLURM, LOCAL} or cluster in known_clusters(settings.clusters)
 
 
 def backend_of(settings: SessionSettings, cluster: str | None, log: logging.Logger) -> Backend:
     """Return what a profile runs on: the site's first cluster when it names none, or none that is known."""
     if cluster == LOCAL:
         return local_backend(log)
-    known = read_clusters(settings.clusters)
+    known = known_clusters(settings.clusters)
     entry = known.get(cluster or "") or next(iter(known.values()))
     folder = str(entry.slurm_folder or settings.slurm_folder)
     return slurm_backend(

@@ -16,11 +16,10 @@ from wrapspawner import WrapSpawner
 from carme_hub.spawner import associations, choices, limit_pages, limits, report, script
 from carme_hub.spawner.backends import backend_of
 from carme_hub.spawner.bounds import partition_of, within
-from carme_hub.spawner.description import described
+from carme_hub.spawner.description import described, limited
 from carme_hub.spawner.errors import SessionError
 from carme_hub.spawner.estimate import Estimate, Refusal, told
 from carme_hub.spawner.form import SpawnForm
-from carme_hub.spawner.limits import LimitRules
 from carme_hub.spawner.people import Standing
 from carme_hub.spawner.request import JobRequest, Person, RequestError, from_form, harmless
 from carme_hub.spawner.settings import SessionSettings
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from carme_hub.spawner.backends import Backend
     from carme_hub.spawner.catalog import Catalog, Profile
-    from carme_hub.spawner.limits import Held
+    from carme_hub.spawner.limits import Held, LimitRules
 
 PATIENCE = 1.5  # seconds that a page or a start waits for Slurm's first answer about a person or the nodes
 TEST_PATIENCE = 5.0  # seconds that a form waits for "sbatch --test-only"
@@ -151,7 +150,7 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
     def limit_rules(self) -> LimitRules:
         """Return the site's limits, checked."""
         if self._limit_rules is None:
-            self._limit_rules = LimitRules.load(self.limits, self.group_limits, "CarmeSpawner")
+            self._limit_rules = limited(self.limits, self.group_limits)
         return self._limit_rules
 
     @property

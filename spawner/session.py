@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
@@ -269,7 +270,7 @@ class Session(JobSession):
 class SlurmSession(Session):
     """A session in a Slurm job."""
 
-    @property
+    @cached_property
     def backend(self) -> Backend:
         """Return the session's cluster."""
         return backend_of(self, self.cluster, self.log)
@@ -278,7 +279,7 @@ class SlurmSession(Session):
 class LocalSession(Session):
     """A session on the hub's own machine, without Slurm."""
 
-    @property
+    @cached_property
     def backend(self) -> Backend:
         """Return the hub's own machine."""
         return backend_of(self, LOCAL, self.log)

@@ -11,7 +11,7 @@ from wrapspawner import WrapSpawner
 
 from carme_hub.spawner import choices, estimate_page, interrupted, named, progress, rows, sweep
 from carme_hub.spawner.answers import Phase
-from carme_hub.spawner.backends import LOCAL, backend_of, is_known, read_clusters
+from carme_hub.spawner.backends import LOCAL, backend_of, is_known, known_clusters
 from carme_hub.spawner.errors import SessionError
 from carme_hub.spawner.extend import extend
 from carme_hub.spawner.limits import Held
@@ -111,7 +111,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         request = self.parse_options(self.user_options)
         # From here to the child, which `held` counts, nothing is awaited.
         self.admit(request)
-        child = self._new_session(request.profile.cluster or next(iter(read_clusters(self.clusters))))
+        child = self._new_session(request.profile.cluster or next(iter(known_clusters(self.clusters))))
         child.request = request
         choices.keep(self.user, request.options())
         self._begun.set()
@@ -309,7 +309,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         settings = getattr(self.user, "settings", None) or {}
         if settings.get("cookie_secret") and self.orm_spawner is not None:
             hub = sweep.hub_id(settings["cookie_secret"])
-            backends = {name: backend_of(self, name, self.log) for name in read_clusters(self.clusters)}
+            backends = {name: backend_of(self, name, self.log) for name in known_clusters(self.clusters)}
             for backend in backends.values():
                 # Two names may mean the same cluster.
                 elsewhere = {LOCAL, *(name for name, other in backends.items() if other is not backend)}
