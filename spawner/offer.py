@@ -131,6 +131,7 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
         self._limit_rules: LimitRules | None = None
         self._again: tuple[str, dict[str, str]] | None = None
         self._checking = False
+        self._testing = asyncio.Lock()
         super().__init__(**traits)
         if isinstance(self.log, logging.Logger):
             self.log.addFilter(_no_traceback)  # the same filter a second time changes nothing
@@ -291,7 +292,8 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
             self.admit(request)
             with contextlib.suppress(SlurmError, TimeoutError, ValueError):
                 # No answer is no refusal: the start itself gets one.
-                async with asyncio.timeout(TEST_PATIENCE):
+                # One of a person's at a time: what they ask of Slurm at once must not be everybody's turn.
+                async with asyncio.timeout(TEST_PATIENCE), self.user.spawner._testing:  # noqa: SLF001 - as above
                     await self.estimate(request)
         finally:
             self._checking = False

@@ -141,6 +141,24 @@ async def test_a_form_becomes_clean_options(make):
     }
 
 
+async def test_forms_of_one_person_ask_slurm_one_after_the_other(make, monkeypatch):
+    first = make()
+    others = [make() for _ in range(4)]
+    for one in others:
+        one.user = first.user
+    asking, at_once = [], []
+
+    async def estimate(one, _request):
+        asking.append(one)
+        at_once.append(len(asking))
+        await asyncio.sleep(0.01)
+        asking.remove(one)
+
+    monkeypatch.setattr(CarmeSpawner, "estimate", estimate)
+    await asyncio.gather(*(one.run_options_from_form({"profile": ["gpu"]}) for one in [first, *others]))
+    assert at_once == [1] * 5
+
+
 async def test_a_wrong_form_is_a_400_and_is_shown_again_with_what_was_typed(make):
     one = make()
     with pytest.raises(SessionError) as error:
