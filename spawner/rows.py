@@ -15,7 +15,7 @@ from carme_hub.spawner.sweep import MarkedJob, Sweep
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from sqlalchemy import Engine
 
@@ -25,22 +25,17 @@ if TYPE_CHECKING:
 _STATES = "SELECT state FROM spawners WHERE server_id IS NOT NULL AND state IS NOT NULL"
 
 
-def known_jobs(engine: Engine, elsewhere: Collection[str] = ()) -> set[int]:
-    """Return the numbers of all jobs that sessions have on one cluster, as the database has it.
+def known_jobs(engine: Engine) -> set[int]:
+    """Return the numbers of all jobs that sessions have, as the database has it.
 
-    A row that has a state and no server is of a session that JupyterHub has given up.
-
-    Parameters
-    ----------
-    elsewhere
-        Names of the other clusters: each has numbers of its own. Jobs of a cluster that is not known any more
-        count on all of them: it may be any of these, by another name.
+    A row that has a state and no server is of a session that JupyterHub has given up. Each cluster has
+    numbers of its own, and all count on all clusters: two names may mean one, and to leave an orphan alone is
+    better than to end a session.
     """
     # A session of its own: the hub's may be in the middle of something.
     with Session(engine) as own:
         states = [json.loads(state) for state in own.scalars(text(_STATES))]
-    here = [state for state in states if isinstance(state, dict) and state.get("cluster") not in elsewhere]
-    numbers = [str(state.get("job_id", "")) for state in here]
+    numbers = [str(state.get("job_id", "")) for state in states if isinstance(state, dict)]
     return {int(number) for number in numbers if number.isascii() and number.isdigit()}
 
 
@@ -58,15 +53,12 @@ async def until_writable(orm_spawner: Any, log: logging.Logger, also: Callable[[
     await saver.save(orm_spawner, write, log)
 
 
-def begin_sweep(
-    backend: Backend, elsewhere: Collection[str], hub: str, orm_spawner: Any, log: logging.Logger
-) -> None:
+def begin_sweep(backend: Backend, hub: str, orm_spawner: Any, log: logging.Logger) -> None:
     """Begin to look for jobs of a cluster that no session has; doing it again changes nothing."""
     session, runner, watcher = object_session(orm_spawner), backend.runner, backend.watcher
     if backend.sweep is not None or session is None or not isinstance(runner, Slurm):
         return
     engine: Engine = session.get_bind().engine
-    others = frozenset(elsewhere)
 
     def end(job: MarkedJob) -> None:
         async def cancel() -> None:
@@ -74,7 +66,5 @@ def begin_sweep(
 
         watcher.abandon(job.job_id, cancel)
 
-    backend.sweep = Sweep(
-        runner, hub, lambda: known_jobs(engine, others), lambda: watcher.abandoned, end, log
-    )
+    backend.sweep = Sweep(runner, hub, lambda: known_jobs(engine), lambda: watcher.abandoned, end, log)
     backend.sweep.start()

@@ -11,7 +11,7 @@ from wrapspawner import WrapSpawner
 
 from carme_hub.spawner import choices, estimate_page, interrupted, named, progress, rows, sweep
 from carme_hub.spawner.answers import Phase
-from carme_hub.spawner.backends import LOCAL, backend_of, is_known, known_clusters
+from carme_hub.spawner.backends import backend_of, is_known, known_clusters
 from carme_hub.spawner.errors import SessionError
 from carme_hub.spawner.extend import extend
 from carme_hub.spawner.limits import Held
@@ -309,11 +309,8 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         settings = getattr(self.user, "settings", None) or {}
         if settings.get("cookie_secret") and self.orm_spawner is not None:
             hub = sweep.hub_id(settings["cookie_secret"])
-            backends = {name: backend_of(self, name, self.log) for name in known_clusters(self.clusters)}
-            for backend in backends.values():
-                # Two names may mean the same cluster.
-                elsewhere = {LOCAL, *(name for name, other in backends.items() if other is not backend)}
-                rows.begin_sweep(backend, elsewhere, hub, self.orm_spawner, self.log)
+            for name in known_clusters(self.clusters):
+                rows.begin_sweep(backend_of(self, name, self.log), hub, self.orm_spawner, self.log)
 
     def clear_state(self) -> None:
         """Forget the session."""
