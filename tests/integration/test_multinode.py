@@ -119,7 +119,7 @@ def test_a_task_sees_what_the_session_sees_and_nothing_of_the_hub(site, person):
     def left():
         """Return the private folders of this job on all nodes; one is the session's own."""
         found = [
-            site.run("find", "/tmp", "-maxdepth", "1", "-name", f"carme-{job}-*", node=node).split()
+            site.run("find", "/tmp", "-maxdepth", "1", "-name", f".carme-session-{job}-*", node=node).split()
             for node in NODES
         ]
         return [folder for folders in found for folder in folders]
