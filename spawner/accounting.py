@@ -20,8 +20,6 @@ QOS = ("Name", "Flags", "MaxWall", "MaxTRES", "MaxTRESPU")
 # A name that can be asked for: sacctmgr splits at commas and reads words with "=" as conditions.
 USERNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,254}", re.ASCII)
 
-_UNLIMITED = {"", "UNLIMITED", "INFINITE", "N/A", "NONE"}
-
 
 @dataclass(frozen=True)
 class Association:
@@ -75,7 +73,12 @@ def parse_person(text: str, cluster: str) -> Membership | None:
             default = default_account.lower()
             qualities = tuple(sorted(_names(qos)))
             association = Association(
-                account.lower(), partition, qualities, default_qos.lower(), _minutes(wall), parse_tres(tres)
+                account.lower(),
+                partition,
+                qualities,
+                default_qos.lower(),
+                units.minutes_or_none(wall),
+                parse_tres(tres),
             )
             found.append(association)
     return Membership(default, tuple(found)) if found else None
@@ -86,7 +89,7 @@ def parse_qos(text: str) -> dict[str, Quality]:
     rows = [row for row in _rows(text, len(QOS)) if row[0]]
     return {
         name.lower(): Quality(
-            name.lower(), _names(flags), _minutes(wall), parse_tres(tres), parse_tres(per_person)
+            name.lower(), _names(flags), units.minutes_or_none(wall), parse_tres(tres), parse_tres(per_person)
         )
         for name, flags, wall, tres, per_person in rows
     }
@@ -125,12 +128,3 @@ def _rows(text: str, columns: int) -> list[list[str]]:
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(name.lower() for name in text.split(",") if name)
-
-
-def _minutes(text: str) -> int | None:
-    if text.upper() in _UNLIMITED:
-        return None
-    try:
-        return units.minutes(text)
-    except ValueError:
-        return None

@@ -172,6 +172,18 @@ def parse_queue(text: str, wanted: Collection[int]) -> tuple[dict[int, QueueEntr
     return entries, whole
 
 
+def one_line(text: str, left_out: str = r"\w+: (error: )?") -> str:
+    """Make one readable line of a command's complaints.
+
+    Parameters
+    ----------
+    left_out
+        Pattern of what says nothing to a person at the beginning of a line; the command's name, as a rule.
+    """
+    lines = [re.sub(f"^(?:{left_out})", "", line.strip()) for line in text.splitlines() if line.strip()]
+    return " ".join(dict.fromkeys(lines))[:500] or "no reason given"
+
+
 def parse_job(text: str) -> Ending | None:
     """Read ``scontrol --oneliner show job``."""
     state = re.search(r"\sJobState=([A-Z_]+)", text)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from carme_hub.spawner.catalog import CatalogError
+from carme_hub.spawner.catalog import CatalogError, Entry, check_entry
 from carme_hub.spawner.local import LocalMachine
 from carme_hub.spawner.people import People
 from carme_hub.spawner.remembered import Remembered
@@ -62,10 +60,8 @@ class Backend:
     sweep: Sweep | None = None
 
 
-class Cluster(BaseModel):
+class Cluster(Entry):
     """A Slurm cluster, as far as it differs from what CarmeSpawner's settings say for all."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     name: Name
     """What profiles call it by."""
@@ -105,21 +101,14 @@ def read_clusters(clusters: Mapping[str, object], setting: str = "CarmeSpawner")
     CatalogError
         With one line for each mistake, starting with the setting.
     """
-    errors, known = [], {}
+    errors: list[str] = []
+    known: dict[str, Cluster] = {}
     for name, entry in (clusters or {SLURM: {}}).items():
         where = f"{setting}.clusters[{name!r}]"
         if name == LOCAL:
             errors.append(f"{where}: this name is the hub's own machine; take another one for the cluster")
-        elif not isinstance(entry, dict):
-            errors.append(f"{where}: a dictionary is needed")
-        else:
-            try:
-                known[name] = Cluster.model_validate({**entry, "name": name})
-            except ValidationError as error:
-                errors += [
-                    f"{where}{''.join(f'.{part}' for part in problem['loc'])}: {problem['msg']}"
-                    for problem in error.errors(include_url=False, include_context=False, include_input=False)
-                ]
+        elif (checked := check_entry(Cluster, entry, where, errors, name=name)) is not None:
+            known[name] = checked
     if errors:
         raise CatalogError("\n".join(errors))
     return known

@@ -42,7 +42,6 @@ USABLE = frozenset({"idle", "mixed", "allocated", "completing", "planned"})
 _UNUSABLE_MARKS = frozenset("*!%$@^")
 _MARKS = "*~#!%$@^-+"
 _UNSET = {"", "(null)", "n/a", "N/A", "none"}
-_UNLIMITED = {"UNLIMITED", "infinite", "INFINITE"}
 _COUNT = re.compile(r"([0-9]{1,18})([KMGTP]?)")
 _COUNT_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4, "P": 1024**5}
 _PARENTHESES = re.compile(r"\([^()]*\)")
@@ -261,8 +260,8 @@ def _partition(name: str, values: Mapping[str, str], nodes: list[Node]) -> Parti
         name=name,
         state=values["partition_state"],
         default=values["partition"].endswith("*"),
-        max_time=_minutes(values["max_time"]),
-        default_time=_minutes(values["default_time"]),
+        max_time=units.minutes_or_none(values["max_time"]),
+        default_time=units.minutes_or_none(values["default_time"]),
         # "1-infinite", "2-4", or one number for both ends.
         max_nodes=_number(values["size"].rpartition("-")[2]),
         nodes=tuple(node.name for node in nodes),
@@ -317,15 +316,6 @@ def _cpus(text: str) -> tuple[int, int, int, int]:
     if len(numbers) != 4 or None in numbers:  # noqa: PLR2004 - allocated/idle/other/total
         return 0, 0, 0, 0
     return tuple(numbers)  # type: ignore[return-value]
-
-
-def _minutes(text: str) -> int | None:
-    if text in _UNSET or text in _UNLIMITED:
-        return None
-    try:
-        return units.minutes(text)
-    except ValueError:
-        return None
 
 
 def _number(text: str) -> int | None:

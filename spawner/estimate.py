@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from carme_hub.spawner import units
+from carme_hub.spawner.answers import one_line
 from carme_hub.spawner.cluster import gres_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _NOT_NOW = re.compile(
 # What decides: sbatch's last word, and the names of limits before it. Plugins and scripts of the site may say
 # anything beside it, of jobs that are taken as well.
 _VERDICT = re.compile(r"^(?:\w+: )?allocation failure: .*|\b(?:QOS|Assoc)(?:Max|Grp|Min)\w+", re.MULTILINE)
+_NO_NEWS = r"\w+: (error: )?|allocation failure: "
 # What Slurm says -> the option it is about, and what it means. The first that fits counts.
 _REFUSALS = (
     (r"account or account/partition combination", "account", "Slurm does not let you use it here."),
@@ -125,8 +127,8 @@ def read(text: str, code: int = 1) -> Estimate | Refusal:
     verdict = "" if code == 0 else " ".join(_VERDICT.findall(text))
     for pattern, field, meaning in _REFUSALS:
         if re.search(pattern, verdict, re.IGNORECASE):
-            return Refusal(field, f"{meaning} Slurm says: {words(text)}")
-    return Estimate(None, "", "", f"Slurm gives no estimate: {words(text)}")
+            return Refusal(field, f"{meaning} Slurm says: {one_line(text, _NO_NEWS)}")
+    return Estimate(None, "", "", f"Slurm gives no estimate: {one_line(text, _NO_NEWS)}")
 
 
 def told(refusal: Refusal, request: JobRequest, cluster: Cluster | None, partition: Partition | None) -> str:
@@ -184,13 +186,3 @@ def _epoch(text: str) -> int | None:
         return int(datetime.fromisoformat(text).timestamp())
     except (ValueError, OverflowError):
         return None
-
-
-def words(text: str) -> str:
-    """Make one readable line of a command's complaints."""
-    lines = [
-        re.sub(r"^(\w+: (error: )?|allocation failure: )", "", line.strip())
-        for line in text.splitlines()
-        if line.strip()
-    ]
-    return " ".join(dict.fromkeys(lines))[:500] or "no reason given"

@@ -253,7 +253,7 @@ class Slurm:
             When the controller does not answer.
         """
         done = await self.run([f"{self.folder}/sbatch", "--parsable"], account=account, stdin=script, env=env)
-        words = _words(done.err)
+        words = answers.one_line(done.err)
         if done.code:
             if _UNAVAILABLE.search(done.err):
                 raise SlurmUnavailable(
@@ -278,7 +278,7 @@ class Slurm:
         if done.code and not re.search(
             r"invalid job id|already completed|completing", done.err, re.IGNORECASE
         ):
-            raise SlurmUnavailable(f"Job {job_id} could not be cancelled: {_words(done.err)}")
+            raise SlurmUnavailable(f"Job {job_id} could not be cancelled: {answers.one_line(done.err)}")
 
     async def queue(self, job_ids: Collection[int]) -> answers.Picture:
         """Ask for the state of jobs, all with one squeue.
@@ -302,7 +302,7 @@ class Slurm:
         words = [f"{self.folder}/squeue", *ask, f"--format={form}"]
         done = await self.run(words, env=_SECONDS, slots=self._pictures)
         if done.code:
-            raise SlurmUnavailable(f"squeue: {_words(done.err)}")
+            raise SlurmUnavailable(f"squeue: {answers.one_line(done.err)}")
         return answers.Picture(taken_at, *await _read(answers.parse_queue, done.out, frozenset(job_ids)))
 
     async def cluster(self) -> Cluster:
@@ -326,13 +326,13 @@ class Slurm:
         words = [f"{self.folder}/sinfo", *ask, f"--Format={NODES_FORMAT}"]
         done = await self.run(words, slots=self._pictures)
         if done.code:
-            raise SlurmUnavailable(f"sinfo: {_words(done.err)}")
+            raise SlurmUnavailable(f"sinfo: {answers.one_line(done.err)}")
         picture = await _read(parse_nodes, done.out, taken_at)
         asked_at, rules = self._rules.get("", (-_RULES_SECONDS, {}))
         if taken_at - asked_at >= _RULES_SECONDS or not picture.partitions.keys() <= rules.keys():
             shown = await self.run([f"{self.folder}/scontrol", "--all", "--oneliner", "show", "partition"])
             if shown.code:
-                raise SlurmUnavailable(f"scontrol show partition: {_words(shown.err)}")
+                raise SlurmUnavailable(f"scontrol show partition: {answers.one_line(shown.err)}")
             rules = await _read(parse_partitions, shown.out)
             self._rules[""] = (taken_at, rules)
         return with_rules(picture, rules)
@@ -393,7 +393,7 @@ class Slurm:
         done = await self.run([f"{self.folder}/scontrol", "--oneliner", "show", "node", node])
         # scontrol says this on its standard output.
         if done.code and not re.search(r"^Node \S+ not found$", done.out, re.MULTILINE):
-            raise SlurmUnavailable(f"scontrol show node: {_words(done.err)}")
+            raise SlurmUnavailable(f"scontrol show node: {answers.one_line(done.err)}")
         match = re.search(r"\sNodeAddr=(\S+)", done.out) if done.code == 0 else None
         if match is None:
             return node
@@ -412,7 +412,7 @@ class Slurm:
             [f"{self.folder}/sbatch", "--test-only"], account=account, stdin=script, env=_SECONDS
         )
         if done.code and _UNAVAILABLE.search(done.err):
-            raise SlurmUnavailable(f"Slurm does not answer at the moment ({_words(done.err)}).")
+            raise _silent(done)
         return estimate.read(done.err, done.code)
 
     async def accounting(self) -> Accounting:
@@ -450,7 +450,7 @@ class Slurm:
     async def _said(self, *words: str) -> str:
         done = await self.run(words)
         if done.code:
-            raise SlurmUnavailable(f"{PurePath(words[0]).name}: {_words(done.err)}")
+            raise SlurmUnavailable(f"{PurePath(words[0]).name}: {answers.one_line(done.err)}")
         return done.out
 
     async def running(self, job_id: int) -> timelimit.Job | None:
@@ -465,7 +465,7 @@ class Slurm:
         words = [f"{self.folder}/squeue", "--noheader", f"--format={form}", f"--jobs={job_id}"]
         done = await self.run(words, env=_SECONDS)
         if done.code and "Invalid job id specified" not in done.err:
-            raise SlurmUnavailable(f"Slurm does not answer at the moment ({_words(done.err)}).")
+            raise _silent(done)
         return timelimit.parse_running(done.out)
 
     async def partition_bounds(self, partition: str) -> tuple[int | None, str]:
@@ -505,7 +505,7 @@ class Slurm:
     async def _show(self, *words: str) -> str:
         done = await self.run([f"{self.folder}/scontrol", "--oneliner", "show", *words], env=_SECONDS)
         if done.code:
-            raise SlurmUnavailable(f"Slurm does not answer at the moment ({_words(done.err)}).")
+            raise _silent(done)
         return done.out
 
     async def set_time_limit(self, job_id: int, minutes: int) -> None:
@@ -528,8 +528,8 @@ class Slurm:
                 "Please tell the administrators."
             )
         if _UNAVAILABLE.search(done.err):
-            raise SlurmUnavailable(f"Slurm does not answer at the moment ({_words(done.err)}).")
-        raise SlurmError(f"Slurm did not extend the session: {_words(done.err)}.")
+            raise _silent(done)
+        raise SlurmError(f"Slurm did not extend the session: {answers.one_line(done.err)}.")
 
     async def marked(self, hub: str, job_id: int | None = None) -> list[sweep.MarkedJob]:
         """Ask for all jobs that a hub has marked and that have not ended, whoever owns them; or for one job.
@@ -548,14 +548,12 @@ class Slurm:
             return await _read(sweep.parse, await self._said(*words), hub)
         done = await self.run([*words, f"--jobs={job_id}"])
         if done.code and "Invalid job id specified" not in done.err:
-            raise SlurmUnavailable(f"squeue: {_words(done.err)}")
+            raise SlurmUnavailable(f"squeue: {answers.one_line(done.err)}")
         return sweep.parse(done.out.partition("\n")[0], hub)
 
 
-def _words(text: str) -> str:
-    """Make one readable line of a command's complaints."""
-    lines = [re.sub(r"^\w+: (error: )?", "", line.strip()) for line in text.splitlines() if line.strip()]
-    return " ".join(dict.fromkeys(lines))[:500] or "no reason given"
+def _silent(done: Completed) -> SlurmUnavailable:
+    return SlurmUnavailable(f"Slurm does not answer at the moment ({answers.one_line(done.err)}).")
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -62,7 +62,7 @@ def check_config(config: Config) -> Catalog:
 class CarmeSpawner(Resuming, OfferingSpawner):
     """Checks what is asked for, and wraps the session that does it.
 
-    wrapspawner makes the child and links the settings. Which class the child has, and what a restarted hub
+    The frame is wrapspawner's. Which class the child has, and what a restarted hub
     makes it from, is decided here: neither a person nor a stored state names a class or a setting.
     """
 

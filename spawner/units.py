@@ -42,6 +42,14 @@ def minutes(text: str) -> int:
     return whole + math.ceil(seconds / 60)
 
 
+def minutes_or_none(text: str) -> int | None:
+    """Read a time limit as Slurm shows it; None where it shows none ("UNLIMITED", "(null)", "")."""
+    try:
+        return minutes(text)
+    except ValueError:
+        return None
+
+
 def mebibytes(text: str) -> int:
     """Read an amount of memory as ``man sbatch`` describes ``--mem``.
 
