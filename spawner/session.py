@@ -18,7 +18,7 @@ from carme_hub.spawner.job import LINGER, JobSession, digest
 from carme_hub.spawner.slurm import SlurmError, SubmitRefused, account_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from carme_hub.spawner.backends import Backend
     from carme_hub.spawner.request import JobRequest
@@ -38,7 +38,23 @@ class JobEnded(Exception):  # noqa: N818 - reads as what it says
 
 
 class Session(JobSession):
-    """One session is one job with a container in it."""
+    """One session is one job with a container in it.
+
+    Attributes
+    ----------
+    parse_again
+        Makes the request out of `options` in a hub that was restarted since it was made.
+    """
+
+    parse_again: Callable[[], JobRequest] | None = None
+
+    def _asked_for(self) -> JobRequest | None:
+        """Return the request; None when the hub was restarted and does not offer it any more."""
+        if self.request is None and self.parse_again is not None:
+            with contextlib.suppress(SessionError):
+                self.request = self.parse_again()
+        request: JobRequest | None = self.request
+        return request
 
     async def start(self) -> tuple[str, int]:
         """Submit the job and wait, for days if need be, until its server listens.
@@ -90,9 +106,8 @@ class Session(JobSession):
                 f"The session's job runs on {self.node}, but its server did not listen within "
                 f"{self.server_start_timeout} s; the job is ended."
             )
-            raise SessionError(
-                sentence, reason="timeout", status_code=504, log=await self._log_tail()
-            ) from None
+            _, log = await self._left_behind(int(self.job_id or 0))
+            raise SessionError(sentence, reason="timeout", status_code=504, log=log) from None
 
     def mark(self, account: Account) -> str:
         """Return the comment of this session's job."""
@@ -164,11 +179,10 @@ class Session(JobSession):
                 while view is not None and view.ending is None:
                     view = await self.watcher.changed(number, view)
         ending = None if view is None else view.ending or Ending(view.state)
-        log, home = await self._log_tail(), "~"
-        with contextlib.suppress(SlurmError):
-            home = (await account_of(self.user.name)).home
-        if self.request is not None:
-            sentence = failure.sentence(ending, self.request, home, log)
+        home, log = await self._left_behind(number)
+        request = self._asked_for()
+        if request is not None:
+            sentence = failure.sentence(ending, request, home, log)
         else:  # what was asked for before the hub's restart is not on offer any more
             sentence = (
                 f"The session ended before its server was up ({ending.state if ending else 'unknown'})."
@@ -199,20 +213,23 @@ class Session(JobSession):
         ending = view.ending if view is not None else None
         if ending is None or PHASES.get(ending.state) is not Phase.ENDED:
             return ""
-        if self.request is None or (ending.state == "COMPLETED" and not ending.exit_code):
+        if ending.state == "COMPLETED" and not ending.exit_code:
             return ""
-        with contextlib.suppress(SlurmError):
-            account = await account_of(self.user.name)
-            log = await self.runner.log_tail(script.log_path(account.home, number), account)
-            return failure.sentence(ending, self.request, account.home, log, ran=True)
-        return ""
+        request = self._asked_for()
+        if request is None:
+            return ""
+        home, log = await self._left_behind(number)
+        return failure.sentence(ending, request, home, log, ran=True)
 
-    async def _log_tail(self) -> str:
+    async def _left_behind(self, number: int) -> tuple[str, str]:
+        """Return the owner's home and the end of a job's log, as far as they can be had."""
+        home, log = "~", ""
         with contextlib.suppress(SlurmError):
             account = await account_of(self.user.name)
-            if self.job_id:
-                return await self.runner.log_tail(script.log_path(account.home, int(self.job_id)), account)
-        return ""
+            home = account.home
+            if number:
+                log = await self.runner.log_tail(script.log_path(home, number), account)
+        return home, log
 
     async def up_again(self) -> str | None:
         """Wait until the session of before the hub's restart has a server, for days if need be.

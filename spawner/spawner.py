@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub.spawner import Spawner
@@ -158,11 +159,11 @@ class CarmeSpawner(Resuming, OfferingSpawner):
 
     async def up_again(self) -> str | None:
         """Wait until the session of before the restart has a server; None when it has ended."""
-        if self.child is None:
+        child = self.child
+        if child is None:
             return None
-        with contextlib.suppress(SessionError):  # only for what is said when it does not come up
-            self.child.request = self.parse_options(self.child.options)
-        return await self.child.up_again()
+        child.parse_again = partial(self.parse_options, child.options)  # as they are now: its end clears them
+        return await child.up_again()
 
     async def progress(self) -> AsyncIterator[dict[str, str | int]]:
         """Say what the start waits for, whenever that changes."""
