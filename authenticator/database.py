@@ -1,4 +1,4 @@
-"""Opening the gate's database, and writing to it."""
+"""Opening the project's database, and writing to it: the gate's tables, and what else is kept beside them."""
 
 import os
 import sqlite3
@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from carme_hub.authenticator import migrations
 from carme_hub.authenticator.files import open_private
+from carme_hub.authenticator.shapes import Shapes
 
 BUSY_SECONDS = 10  # how long one writer waits for another one
 CONNECT_SECONDS = 5
@@ -64,9 +65,9 @@ def write(engine: sa.Engine) -> Iterator[sa.Connection]:
         lock.release()
 
 
-def open_engine(url: str) -> sa.Engine:
+def open_engine(url: str, shapes: Shapes = migrations.SHAPES) -> sa.Engine:
     """
-    Open the database, bring it to the shape of `tables`, refuse what a newer version made.
+    Open the database, bring its tables to their newest shape, refuse what a newer version made.
 
     Parameters
     ----------
@@ -74,6 +75,8 @@ def open_engine(url: str) -> sa.Engine:
         SQLAlchemy address. An SQLite file is made where there is none, with mode 0600, and kept in WAL mode,
         so that the hub and the `carme` command work on it at once. A PostgreSQL database has to be there; it
         may be the one JupyterHub uses.
+    shapes
+        The tables that are wanted; the gate's own ones if nothing else is said. Others are left alone.
 
     Raises
     ------
@@ -97,9 +100,9 @@ def open_engine(url: str) -> sa.Engine:
         raise StoreError(f"The database {shown} cannot be opened: {error.strerror}.") from error
     try:
         with engine.connect() as connection:
-            found = migrations.revision(connection)
-        if found != migrations.REVISIONS[-1]:
-            _upgrade(engine, shown)
+            found = shapes.revision(connection)
+        if found != shapes.newest:
+            _upgrade(engine, shapes, shown)
     except SQLAlchemyError as error:
         engine.dispose()
         reason = " ".join(str(getattr(error, "orig", error)).split())
@@ -123,19 +126,19 @@ def _open(url: sa.URL) -> sa.Engine:
             )
 
 
-def _upgrade(engine: sa.Engine, shown: str) -> None:
+def _upgrade(engine: sa.Engine, shapes: Shapes, shown: str) -> None:
     # Hub and command may start at one moment: one changes the tables, all at once or not at all, the others
     # wait and find them changed.
     with write(engine) as connection:
-        found = migrations.revision(connection)
-        if found not in {"", *migrations.REVISIONS}:
+        found = shapes.revision(connection)
+        if found not in {"", *shapes.revisions}:
             raise StoreError(
                 f"The database {shown} was made by a newer carme-hub (revision {found}, this one knows up "
-                f"to {migrations.REVISIONS[-1]}). Install that version again, or restore the database from "
+                f"to {shapes.newest}). Install that version again, or restore the database from "
                 "before it."
             )
-        if found != migrations.REVISIONS[-1]:
-            migrations.upgrade(connection)
+        if found != shapes.newest:
+            shapes.upgrade(connection)
 
 
 def _open_postgresql(url: sa.URL) -> sa.Engine:

@@ -2,13 +2,13 @@
 
 from alembic import context
 
-from carme_hub.authenticator.migrations import VERSION_TABLE
+from carme_hub.authenticator.migrations import SHAPES
 from carme_hub.authenticator.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    version_table=VERSION_TABLE,
+    version_table=SHAPES.version_table,
 )
 with context.begin_transaction():
     context.run_migrations()

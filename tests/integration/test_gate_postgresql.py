@@ -5,30 +5,25 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import pwd
-import shutil
-import signal
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from carme_hub.authenticator import database, migrations, recovery, rotation, throttle
+from carme_hub.authenticator import database, recovery, rotation, throttle
 from carme_hub.authenticator.audit import Event
 from carme_hub.authenticator.database import StoreError, open_engine, write
 from carme_hub.authenticator.enrolments import MAX_CONFIRMATIONS
+from carme_hub.authenticator.migrations import SHAPES
 from carme_hub.authenticator.secretbox import SecretBox
 from carme_hub.authenticator.store import Store
 from carme_hub.authenticator.tables import attempt, metadata
-from tests.integration.gate_world import wait_for
+from tests.integration.postgresql_world import Server, running_server
 from tests.unit.test_gate_database import VERSION_1, assert_taken_over, opened_by_processes
 
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -36,80 +31,10 @@ KEY = os.urandom(32)
 NAMES = (f"gate{number}" for number in itertools.count())
 
 
-class Server:
-    """A server of its own, on a Unix socket in its own folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.process: subprocess.Popen[bytes] | None = None
-        newest = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda found: int(found.parent.name))
-        self._bin = newest[-1]
-        # PostgreSQL does not run as root.
-        self._as = (
-            ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=INT"]
-            if os.geteuid() == 0
-            else []
-        )
-        if self._as:
-            account = pwd.getpwnam("postgres")
-            os.chown(folder, account.pw_uid, account.pw_gid)
-        command = ["initdb", "--username=carme", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        self._run([*command, "-D", str(folder / "data")])
-
-    def _run(self, words: list[str]) -> None:
-        subprocess.run(
-            [*self._as, self._bin / words[0], *words[1:]],
-            check=True,
-            capture_output=True,
-            timeout=120,
-            cwd=self.folder,
-        )
-
-    def start(self) -> None:
-        words = ["-D", str(self.folder / "data"), "-k", str(self.folder), "-c", "listen_addresses="]
-        words += ["-c", "fsync=off", "-c", "max_connections=150"]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self._as, self._bin / "postgres", *words], stdout=log, stderr=log, cwd=self.folder
-            )
-        wait_for(self._answers, "the start of PostgreSQL")
-
-    def _answers(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, (self.folder / "log").read_text()
-        try:
-            self.sql("postgres", "SELECT 1")
-        except sa.exc.OperationalError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGINT)  # "fast": breaks connections off
-            self.process.wait(60)
-            self.process = None
-
-    def url(self, name: str) -> str:
-        return f"postgresql+psycopg://carme@/{name}?host={self.folder}"
-
-    def sql(self, name: str, *statements: str) -> None:
-        engine = sa.create_engine(self.url(name), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-        with engine.connect() as connection:
-            for statement in statements:
-                connection.exec_driver_sql(statement)
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    # Not below pytest's own folder, which nobody else may enter.
-    folder = Path(tempfile.mkdtemp(prefix="carme-pg-"))
-    try:
-        running = Server(folder)
-        running.start()
+    with running_server() as running:
         yield running
-        running.stop()
-    finally:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -153,7 +78,7 @@ def at_once(work, number=16):
 def test_the_migrations_make_what_the_tables_say(store):
     with store.engine.connect() as connection:
         context = MigrationContext.configure(
-            connection, opts={"version_table": migrations.VERSION_TABLE, "compare_server_default": True}
+            connection, opts={"version_table": SHAPES.version_table, "compare_server_default": True}
         )
         assert compare_metadata(context, metadata) == []
 

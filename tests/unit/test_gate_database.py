@@ -19,8 +19,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from carme_hub.authenticator import database, migrations
+from carme_hub.authenticator import database
 from carme_hub.authenticator.database import StoreError, open_engine, write
+from carme_hub.authenticator.migrations import SHAPES
 from carme_hub.authenticator.secretbox import SecretBox
 from carme_hub.authenticator.tables import account, attempt, device, enrolment, metadata
 
@@ -137,16 +138,16 @@ def test_a_file_that_is_no_database_is_a_sentence(path, url):
 def test_the_migrations_make_what_the_tables_say(engine):
     with engine.connect() as connection:
         context = MigrationContext.configure(
-            connection, opts={"version_table": migrations.VERSION_TABLE, "compare_server_default": True}
+            connection, opts={"version_table": SHAPES.version_table, "compare_server_default": True}
         )
         assert compare_metadata(context, metadata) == []
 
 
 def test_the_revisions_are_those_in_the_folder():
     config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("script_location", str(SHAPES.folder))
     scripts = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
-    assert tuple(reversed(scripts)) == migrations.REVISIONS
+    assert tuple(reversed(scripts)) == SHAPES.revisions
 
 
 @pytest.mark.usefixtures("old")
@@ -161,9 +162,9 @@ def assert_taken_over(engine):
         devices = connection.execute(sa.select(device).order_by(device.c.id)).all()
         accounts = connection.execute(sa.select(account).order_by(account.c.username)).all()
         assert connection.execute(sa.select(enrolment)).all() == []
-        context = MigrationContext.configure(connection, opts={"version_table": migrations.VERSION_TABLE})
+        context = MigrationContext.configure(connection, opts={"version_table": SHAPES.version_table})
         assert compare_metadata(context, metadata) == []
-        assert migrations.revision(connection) == migrations.REVISIONS[-1]
+        assert SHAPES.revision(connection) == SHAPES.newest
         assert not sa.inspect(connection).has_table("carme_schema")
     assert [(one.id, one.username, one.kind, one.name, *one[5:]) for one in devices] == [
         ("a1", "alice", "totp", "Authenticator app", 57, 100, 150, 0, None),
@@ -265,7 +266,7 @@ def test_several_processes_may_open_an_old_database_at_once(url):
 
 def test_several_processes_may_make_a_new_database_at_once(url, path):
     assert opened_by_processes(url)
-    assert execute(path, "SELECT version_num FROM carme_alembic_version") == [(migrations.REVISIONS[-1],)]
+    assert execute(path, "SELECT version_num FROM carme_alembic_version") == [(SHAPES.newest,)]
 
 
 # ---- writing
