@@ -22,7 +22,10 @@ def configure(c: Any) -> None:
     c.JupyterHub.authenticator_class = "carme_hub.gate.SiteAuthenticator"
     c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
     # A script runs if a template has it, not if it came with what people typed; without this, any would.
-    c.JupyterHub.jinja_environment_options = {"extensions": ["carme_hub.csp.NonceExtension"]}
+    # The pages' texts go through gettext.
+    c.JupyterHub.jinja_environment_options = {
+        "extensions": ["carme_hub.csp.NonceExtension", "carme_hub.texts.TextsExtension"]
+    }
     # Sessions outlive the hub: a restart of it must not end anybody's work.
     c.JupyterHub.cleanup_servers = False
     # A session that waits in Slurm's queue is no load on the hub; counting it would lock the others out.

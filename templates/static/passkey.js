@@ -38,15 +38,11 @@ async function create(form, place) {
   return ["credential", toJson(credential, "clientDataJSON", "attestationObject")];
 }
 
-function sentence(error) {
-  switch (error.name) {
-    case "NotAllowedError":
-      return "No passkey was used: it was cancelled, took too long, or there is none for this place.";
-    case "InvalidStateError":
-      return "This device has a passkey for your account already.";
-    default:
-      return "That did not work. Open this page again and retry.";
-  }
+// What the page has to say of an error, by the error's name; without a name: of any other.
+function sentence(place, error) {
+  const found = place.querySelector(`template[data-sentence="${CSS.escape(error.name)}"]`)
+    ?? place.querySelector('template[data-sentence=""]');
+  return found.content.textContent;
 }
 
 // All but the code, which the passkey stands in for.
@@ -71,7 +67,7 @@ function offer(place) {
       form.submit();
     } catch (error) {
       console.info("Passkey:", error);
-      told.textContent = sentence(error);
+      told.textContent = sentence(place, error);
       button.disabled = false;
     }
   });

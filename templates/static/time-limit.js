@@ -2,15 +2,17 @@
 // is loaded.
 const SECOND = 1000;
 
-function words(seconds) {
+// The page has the words: data-soon for less than a minute, data-units for days, hours, minutes.
+function words(seconds, box) {
   if (seconds < 60) {
-    return "less than a minute";
+    return box.dataset.soon;
   }
+  const [day, hour, minute] = box.dataset.units.split(" ");
   const minutes = Math.floor(seconds / 60);
   const parts = [
-    [Math.floor(minutes / 1440), "d"],
-    [Math.floor((minutes % 1440) / 60), "h"],
-    [minutes % 60, "min"],
+    [Math.floor(minutes / 1440), day],
+    [Math.floor((minutes % 1440) / 60), hour],
+    [minutes % 60, minute],
   ];
   return parts.filter(([number]) => number).map(([number, unit]) => `${number} ${unit}`).join(" ");
 }
@@ -25,7 +27,7 @@ function show(box) {
   const left = Number(box.dataset.end) - Date.now() / SECOND;
   const line = box.querySelector("[data-line]");
   box.querySelector("[data-clock]").textContent = clock(new Date(Number(box.dataset.end) * SECOND));
-  box.querySelector("[data-left]").textContent = words(Math.max(left, 0));
+  box.querySelector("[data-left]").textContent = words(Math.max(left, 0), box);
   if (left <= Number(box.dataset.warn) && !line.classList.contains("alert")) {
     line.classList.add("alert", "alert-warning");
     line.setAttribute("role", "alert");

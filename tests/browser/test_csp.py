@@ -52,7 +52,7 @@ SLIPPED_IN = """
 """
 TRIAL = """{% extends "page.html" %}
 {% block main %}{{ slipped_in | safe }}
-<p id="text">what is copied</p><button data-copy="text" hidden>Copy</button>
+<p id="text">what is copied</p><button data-copy="text" data-copied="Copied" hidden>Copy</button>
 <script>window.inline = true;</script>
 <script type="module">import "{{ base_url }}carme-static/copy.js"; window.module = true;</script>
 <script type="module" src="{{ base_url }}carme-static/copy.js?v={{ version_hash }}"></script>

@@ -13,7 +13,6 @@ from carme_hub.authenticator.audit import Event
 from tests.browser.conftest import PATIENCE, RESULTS
 from tests.integration.gate_world import PASSWORDS, code, gate_config, hub, slapd
 
-POLICY = "c.JupyterHub.jinja_environment_options = {'extensions': ['carme_hub.csp.NonceExtension']}\n"
 LONG_NAME = "n" * 32
 SIZES = {"desk": (1280, 900), "phone": (360, 740)}
 
@@ -21,7 +20,7 @@ SIZES = {"desk": (1280, 900), "phone": (360, 740)}
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
-    with slapd(folder) as directory, hub(folder / "hub", gate_config(directory) + POLICY) as running:
+    with slapd(folder) as directory, hub(folder / "hub", gate_config(directory)) as running:
         yield running
 
 

@@ -15,7 +15,6 @@ from tests.integration.gate_world import PASSWORDS, gate_config, hub, slapd
 from tests.support import Codes, until
 
 CONFIG = """
-c.JupyterHub.jinja_environment_options = {"extensions": ["carme_hub.csp.NonceExtension"]}
 c.JupyterHub.default_url = "/hub/token"  # these people have no accounts on this machine to start anything
 """
 TABLET = "Tablet <at> home"

@@ -36,6 +36,7 @@ from carme_hub.demo import cache, ldap, nodejs
 
 SCHEME = "http"
 TEMPLATES = Path(__file__).parents[2] / "templates"
+EXTENSIONS = ["carme_hub.csp.NonceExtension", "carme_hub.texts.TextsExtension"]
 GROUPS = {"ml101": 5001, "researchers": 5002, "hpc-admins": 5003}
 PEOPLE = [
     ldap.Person("alice", "Alice Liddell", 20001, 20001, secrets.token_urlsafe(9), ("ml101", "researchers")),
@@ -314,6 +315,7 @@ c.ConfigurableHTTPProxy.api_url = "{SCHEME}://127.0.0.1:{api_port}"
 c.ConfigurableHTTPProxy.command = [{str(proxy)!r}]
 c.JupyterHub.spawner_class = "simple"
 c.JupyterHub.template_paths = [{str(TEMPLATES)!r}]
+c.JupyterHub.jinja_environment_options = {{"extensions": {EXTENSIONS!r}}}
 c.JupyterHub.token_expires_in_max_seconds = 86400
 c.JupyterHub.services = [{{"name": "tests", "api_token": "{token}"}}]
 c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"],

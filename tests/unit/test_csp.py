@@ -15,6 +15,7 @@ import carme_hub
 from carme_hub import csp
 
 EXTENSION = "carme_hub.csp.NonceExtension"
+EXTENSIONS = [EXTENSION, "carme_hub.texts.TextsExtension"]
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_a_script_that_is_filled_in_has_none(handlers):
 
 
 def test_every_script_of_our_pages_and_of_jupyterhubs_has_the_nonce(handlers):  # noqa: ARG001
-    environment = jinja2.Environment(autoescape=True, extensions=[EXTENSION])
+    environment = jinja2.Environment(autoescape=True, extensions=EXTENSIONS)
     folders = [Path(carme_hub.__file__).parent / "templates", Path(sys.prefix) / "share/jupyterhub/templates"]
     tags = 0
     for file in [file for folder in folders for file in folder.glob("*.html")]:
@@ -106,7 +107,7 @@ def test_forms_lead_to_sessions_and_services_too(subdomain_host, redirects, targ
 def test_configure_names_the_extension_and_an_admin_can_add_a_header():
     config = Config()
     carme_hub.configure(config)
-    assert config.JupyterHub.jinja_environment_options == {"extensions": [EXTENSION]}
+    assert EXTENSION in config.JupyterHub.jinja_environment_options["extensions"]
     headers = config.JupyterHub.tornado_settings["headers"]
     assert headers == {"Referrer-Policy": "same-origin", "X-Content-Type-Options": "nosniff"}
     assert config.JupyterHub.cookie_max_age_days == 1
