@@ -3,7 +3,17 @@
 import pytest
 
 from tests.benchmarks.job import controller, sessions
-from tests.benchmarks.job.figures import FLOOR, GROWTH, OURS, PENDING, Sample, Samples, table, verdicts
+from tests.benchmarks.job.figures import (
+    BATCH_FLOOR,
+    FLOOR,
+    GROWTH,
+    OURS,
+    PENDING,
+    Sample,
+    Samples,
+    table,
+    verdicts,
+)
 from tests.benchmarks.job.plan import Plan
 from tests.benchmarks.job.systems import SYSTEMS, configuration, form
 
@@ -36,7 +46,11 @@ def timed(figure, system, seconds, others=0.0, round_=0, **more):
 
 
 def clicks(seconds, others=0.0):
-    return [timed("click", FLOOR, [0.4, 0.5, 0.6]), timed("click", OURS, [seconds] * 3, others)]
+    return [
+        timed("click", FLOOR, [0.4, 0.5, 0.6]),
+        timed("click", BATCH_FLOOR, [0.6, 0.7, 0.8]),
+        timed("click", OURS, [seconds] * 3, others),
+    ]
 
 
 def reached(*samples):
@@ -81,8 +95,9 @@ def test_the_table_has_a_line_for_each_figure_that_was_measured():
     shown = table(Samples(found)).splitlines()
     assert len({len(line) for line in shown}) == 1
     lines = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in shown}
-    assert lines["3. beyond plain srun, median"] == ["300 ms", "", "", "0.0 ms"]
-    assert lines["6. hub, per 100 idle sessions"] == ["1.00 s/min"] * 3 + [""]
+    assert lines["3. beyond plain srun, median"] == ["300 ms", "", "", "0.0 ms", "200 ms"]
+    assert lines["3. beyond plain sbatch, median"] == ["100 ms", "", "", "-200 ms", "0.0 ms"]
+    assert lines["6. hub, per 100 idle sessions"] == ["1.00 s/min"] * 3 + ["", ""]
     assert "5. RPCs per page" not in lines
 
 

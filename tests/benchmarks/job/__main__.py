@@ -155,7 +155,9 @@ for; both run on the same JupyterHub as carme-hub.
   same number. For 2, 100 people pressed Start just before; `startup_poll_interval` is 0.5 s.
 - 3 and 4: from the click until the session's own page answers, through the proxy, along all redirects and the
   waiting page, as a browser does it. The server is a small stand-in in an Apptainer image; "plain srun"
-  starts the same server in the same image with srun until it answers.
+  and "plain sbatch" start the same server in the same image with these commands until it answers. Slurm gives
+  srun its nodes at once; a batch job, which every hub's sessions are, waits until the controller looks at its
+  queue the next time, up to a second later (`batch_sched_delay=0` here).
 - 5: 50 people ask for the page, each {PAGES} times with a second between. batchspawner has no page.
 - 6: processor time of the hub's process and of the commands it runs, and its memory: what the most sessions
   need more than the fewest, by 100."""

@@ -22,7 +22,7 @@ from carme_hub.demo.layout import checkout
 from carme_hub.demo.services import Services
 from tests.benchmarks.job import clicks, sessions, site, starts
 from tests.benchmarks.job.controller import Count
-from tests.benchmarks.job.figures import FLOOR, Sample
+from tests.benchmarks.job.figures import BATCH_FLOOR, FLOOR, Sample
 from tests.benchmarks.job.plan import Plan
 from tests.benchmarks.job.site import BENCH, IDLE_PEOPLE, IDLE_PORT, PEOPLE, WAIT, queue, until
 from tests.benchmarks.job.systems import SYSTEMS, URL, Hub, form, hub
@@ -75,12 +75,13 @@ class Bench:
     def starts(self, round_: int) -> None:
         """Click, alone and as a class, and look at the start page."""
         wants = self._plan.wants
-        if wants(3):
-            with self._sample("click", FLOOR, 0, round_) as values:
-                values["seconds"] = starts.floor_one_by_one()
-        if wants(4):
-            with self._sample("class", FLOOR, 0, round_) as values:
-                values["seconds"] = starts.floor_of_a_class()
+        for command, floor in ((starts.SRUN, FLOOR), (starts.SBATCH, BATCH_FLOOR)):
+            if wants(3):
+                with self._sample("click", floor, 0, round_) as values:
+                    values["seconds"] = starts.floor_one_by_one(command)
+            if wants(4):
+                with self._sample("class", floor, 0, round_) as values:
+                    values["seconds"] = starts.floor_of_a_class(command)
         for system in self._turns(round_):
             with hub(system, self._folder("starts", system, round_), self._extra):
                 if wants(5) and form(system, BENCH) is not None:

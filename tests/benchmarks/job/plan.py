@@ -42,4 +42,5 @@ class Plan:
         prepared = _JOB * max(self.sessions) + 3 * _HUB if self.wants(1, 2, 6) else 0
         looks = sum(60 * self.minutes + _HUB + _HUNDRED * number / 100 for number in idle)
         looked = looks if self.wants(1, 6) else 0
-        return _CLUSTER + prepared + systems * (self.rounds * per_system + looked)
+        floors = 2 * self.rounds * (_CLICKS * self.wants(3) + _CLASS * self.wants(4))
+        return _CLUSTER + floors + prepared + systems * (self.rounds * per_system + looked)

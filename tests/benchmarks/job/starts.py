@@ -1,4 +1,4 @@
-"""Figures 3, 4 and 5: one click, a class that clicks, the start page; and the floor that Slurm sets."""
+"""Figures 3, 4 and 5: one click, a class that clicks, the start page; and the floors that Slurm sets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shlex
 import signal
 import subprocess
 import time
@@ -20,6 +21,7 @@ from tests.benchmarks.job.plan import PAGES
 from tests.benchmarks.job.site import BENCH, PEOPLE, as_person, cancel
 from tests.benchmarks.job.systems import CONTAINER, IMAGE, MEMORY, SERVER, TIME, URL, form
 
+SRUN, SBATCH = "srun", "sbatch"
 CLICKS = 10  # one after the other, per round
 CLASS = 30
 CLASS_SECONDS = 1.0
@@ -97,23 +99,25 @@ def pages(system: str) -> tuple[list[float], float] | None:
 
 
 @contextlib.asynccontextmanager
-async def _srun(number: int) -> AsyncIterator[str]:
-    """Start the server in the container with srun, as a person; yield its address."""
+async def _started(command: str, number: int) -> AsyncIterator[str]:
+    """Start the server in the container with srun or sbatch, as a person; yield its address."""
     node, address = list(NODES.items())[number % len(NODES)]
     port = FIRST_PORT + number
-    words = ["srun", f"--partition={BENCH}", f"--nodelist={node}", f"--mem={MEMORY}", f"--time={TIME}"]
+    words = [command, f"--partition={BENCH}", f"--nodelist={node}", f"--mem={MEMORY}", f"--time={TIME}"]
+    server = [*CONTAINER, IMAGE, SERVER]
+    words += server if command == SRUN else ["--output=/dev/null"]
     person = as_person(PEOPLE[number])
     person["env"] = {**person["env"], "JUPYTERHUB_SERVICE_URL": f"http://0.0.0.0:{port}/"}  # type: ignore[dict-item]
     process = await asyncio.create_subprocess_exec(
         *words,
-        *CONTAINER,
-        IMAGE,
-        SERVER,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         **person,  # type: ignore[arg-type]
     )
+    if command == SBATCH:
+        process.stdin.write(f"#!/bin/sh\nexec {shlex.join(server)}\n".encode())
+    process.stdin.close()
     try:
         yield f"http://{address}:{port}/"
     finally:
@@ -122,15 +126,17 @@ async def _srun(number: int) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def _floor(client: AsyncHTTPClient, number: int, answered: Sequence[asyncio.Event]) -> float:
+async def _floor(
+    client: AsyncHTTPClient, command: str, number: int, answered: Sequence[asyncio.Event]
+) -> float:
     began = time.monotonic()
-    async with _srun(number) as url:
+    async with _started(command, number) as url:
         while True:
             with contextlib.suppress(OSError):
                 if (await client.fetch(url, raise_error=False)).code == 200:
                     break
             if time.monotonic() - began > clicks.PATIENCE:
-                raise clicks.ClickError(f"srun's server {number} did not answer")
+                raise clicks.ClickError(f"{command}'s server {number} did not answer")
             await asyncio.sleep(LOOK * len(answered))
         seconds = time.monotonic() - began
         answered[number].set()
@@ -139,12 +145,14 @@ async def _floor(client: AsyncHTTPClient, number: int, answered: Sequence[asynci
     return seconds
 
 
-def floor_one_by_one() -> list[float]:
+def floor_one_by_one(command: str) -> list[float]:
+    """Return the seconds of single starts."""
+
     async def run() -> list[float]:
         client = clicks.client(1)
         seconds = []
         for _ in range(CLICKS):
-            seconds.append(await _floor(client, 0, [asyncio.Event()]))
+            seconds.append(await _floor(client, command, 0, [asyncio.Event()]))
             await asyncio.to_thread(cancel, BENCH)
             await asyncio.sleep(1)
         return seconds
@@ -152,7 +160,9 @@ def floor_one_by_one() -> list[float]:
     return asyncio.run(run())
 
 
-def floor_of_a_class() -> float:
+def floor_of_a_class(command: str) -> float:
+    """Return the seconds from the first of 30 starts until the last server answers."""
+
     async def run() -> float:
         client = clicks.client(CLASS)
         answered = [asyncio.Event() for _ in range(CLASS)]
@@ -160,7 +170,7 @@ def floor_of_a_class() -> float:
         async def one(number: int) -> float:
             late = CLASS_SECONDS * number / CLASS
             await asyncio.sleep(late)
-            return late + await _floor(client, number, answered)
+            return late + await _floor(client, command, number, answered)
 
         return max(await asyncio.gather(*map(one, range(CLASS))))
 
