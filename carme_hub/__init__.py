@@ -5,18 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from carme_hub.service import registration
+
 __version__ = "0.1.0"
 
 DAY = 86400  # seconds
 
 
-def configure(c: Any) -> None:
+def configure(c: Any, service: str | None = registration.URL) -> None:
     """Set in one line what makes a JupyterHub a carme-hub; call it first in ``jupyterhub_config.py``.
 
     Parameters
     ----------
     c : traitlets.config.Config
-        What ``get_config()`` returns. Every setting made here can be changed after the call.
+        What ``get_config()`` returns. Every setting made here can be changed after the call; to lists, as
+        ``c.JupyterHub.services``, add with ``+=``.
+    service : str or None
+        Where the service listens that makes dashboard, history and admin pages: an address of this machine
+        that nothing else has. None leaves the service out.
     """
     c.JupyterHub.spawner_class = "carme"
     c.JupyterHub.authenticator_class = "carme_hub.gate.SiteAuthenticator"
@@ -44,3 +50,5 @@ def configure(c: Any) -> None:
         # Seconds until the waiting page takes over from the form; what is refused, is refused before that.
         "slow_spawn_timeout": 2,
     }
+    if service:
+        registration.register(c, service)

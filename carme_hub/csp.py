@@ -16,7 +16,7 @@ from jupyterhub.apihandlers import APIHandler
 from jupyterhub.handlers.base import BaseHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from jinja2 import Environment
     from jinja2.lexer import TokenStream
@@ -91,6 +91,10 @@ _hub_policy = BaseHandler.content_security_policy
 _hub_namespace = BaseHandler.template_namespace
 
 
+# What else the hub's pages know: functions from a handler to names and values.
+more_values: list[Callable[[Any], dict[str, Any]]] = []
+
+
 def nonce_of(handler: Any) -> str:
     """Return the nonce of the handler's one response."""
     if not hasattr(handler, "carme_nonce"):
@@ -106,7 +110,10 @@ def _page_policy(handler: Any) -> str:
 
 
 def _page_namespace(handler: Any) -> dict[str, Any]:
-    return {**_hub_namespace.fget(handler), "csp_nonce": nonce_of(handler)}
+    known = {**_hub_namespace.fget(handler), "csp_nonce": nonce_of(handler)}
+    for values in more_values:
+        known |= values(handler)
+    return known
 
 
 class NonceExtension(Extension):

@@ -6,7 +6,9 @@ from typing import Any
 
 from traitlets import TraitError
 
+from carme_hub import csp
 from carme_hub.authenticator.authenticator import CarmeAuthenticator
+from carme_hub.service import hub_pages, registration
 from carme_hub.spawner.spawner import check_config
 
 
@@ -26,3 +28,12 @@ class SiteAuthenticator(CarmeAuthenticator):
             check_config(self.config)
         except (ValueError, TraitError) as error:
             raise SystemExit(f"carme: the hub does not start.\n{error}") from None
+
+    def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:
+        """Add the short addresses of the service's pages, and let the service come up beside the hub."""
+        for sentence in registration.problems(self.config):
+            self.log.warning(sentence)
+        hub_pages.start_without_waiting(app)
+        if hub_pages.page_values not in csp.more_values:
+            csp.more_values.append(hub_pages.page_values)
+        return [*super().get_handlers(app), *hub_pages.handlers()]

@@ -65,7 +65,7 @@ from carme_hub.spawner.form import SpawnForm
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
-carme_hub.configure(c)
+carme_hub.configure(c, service=None)
 PROFILES = [{{"name": "cpu", "title": "CPU session", "partition": "cpu", "cpus": 1, "memory": "1G",
              "max_time": "8:00:00", "images": ["base"]}}]
 IMAGES = {{"base": {{"title": "Base", "path": "/srv/images/base.sif"}}}}

@@ -28,7 +28,7 @@ def gate(tmp_path_factory):
     folder = tmp_path_factory.mktemp("passkeys")
     # The one name that browsers take without HTTPS. The port is known where the file is read.
     origin = 'c.CarmeAuthenticator.passkey_origin = c.JupyterHub.bind_url.replace("127.0.0.1", "localhost")\n'
-    csp = "import carme_hub\ncarme_hub.configure(c)\nc.JupyterHub.spawner_class = 'simple'\n"
+    csp = "import carme_hub\ncarme_hub.configure(c, service=None)\nc.JupyterHub.spawner_class = 'simple'\n"
     with (
         slapd(folder / "directory") as directory,
         hub(folder / "hub", csp + gate_config(directory) + origin) as running,

@@ -1,0 +1,67 @@
+"""The service's addresses and endless loops: the two lists that other modules append to."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any
+
+from tornado.log import app_log
+from tornado.web import Application
+
+from carme_hub.service import pages
+from carme_hub.service.base import Callback, Unknown
+from carme_hub.service.ticket import COOKIES, key
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tornado.web import RequestHandler
+
+    from carme_hub.service.site import Site
+
+# Addresses below /services/carme/ (regular expressions without ^, and without $), and what answers there.
+ROUTES: list[tuple[str, type[RequestHandler]]] = [
+    *pages.routes,
+]
+# What runs as long as the service does.
+BACKGROUND: list[Callable[[Site], Awaitable[None]]] = []
+
+LOOK_AGAIN = 5.0  # seconds until a loop that failed runs again
+
+
+def make_app(site: Site) -> Application:
+    """Return the web application of a site."""
+    prefix = re.escape(site.service_url)
+    routes = [(rf"{prefix}{path}", handler) for path, handler in ROUTES]
+    return Application(
+        [*routes, (rf"{prefix}oauth_callback", Callback)],
+        default_handler_class=Unknown,
+        site=site,
+        cookie_secret=key(site.secret, COOKIES),
+        # Never in a page, whatever happens.
+        debug=False,
+        serve_traceback=False,
+        log_function=_log,
+    )
+
+
+def _log(handler: Any) -> None:
+    """Log what fails. The address goes without its arguments: there are tickets and codes in them."""
+    status = handler.get_status()
+    if status >= 500:  # noqa: PLR2004  HTTP's class of our own mistakes
+        app_log.error("%d %s %s", status, handler.request.method, handler.request.path)
+
+
+async def keep_running(site: Site) -> None:
+    """Run all of `BACKGROUND` for ever."""
+    await asyncio.gather(*(_keep(run, site) for run in BACKGROUND))
+
+
+async def _keep(run: Callable[[Site], Awaitable[None]], site: Site) -> None:
+    while True:
+        try:
+            await run(site)
+        except Exception:  # noqa: BLE001  one failing loop must not end the others
+            app_log.exception("%s failed; it runs again in %d s", run.__module__, LOOK_AGAIN)
+        await asyncio.sleep(LOOK_AGAIN)

@@ -1,0 +1,70 @@
+"""What all parts of the service share: the site's configuration, the hub, the database, the streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from carme_hub.service.hub_api import HubApi
+from carme_hub.service.streams import Streams
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from jupyterhub.services.auth import HubOAuth
+    from traitlets.config import Config
+
+    from carme_hub.service.render import Pages
+
+
+@dataclass
+class Site:
+    """One site, as the service sees it.
+
+    Attributes
+    ----------
+    config : Config
+        ``jupyterhub_config.py``, the hub's own.
+    auth : HubOAuth
+        Who people are.
+    pages : Pages
+        The templates.
+    secret : bytes
+        The hub's cookie secret.
+    streams : Streams
+        Who looks, and what they last saw.
+    """
+
+    config: Config
+    auth: HubOAuth
+    pages: Pages
+    secret: bytes = field(repr=False)
+    streams: Streams = field(default_factory=Streams)
+
+    @property
+    def service_url(self) -> str:
+        """Our prefix, as browsers see it: ``/services/carme/``."""
+        return str(self.auth.base_url)
+
+    @property
+    def hub_url(self) -> str:
+        """The hub's prefix, as browsers see it: ``/hub/``."""
+        return str(self.auth.hub_prefix)
+
+    @cached_property
+    def hub_api(self) -> HubApi:
+        """The hub's API."""
+        return HubApi(str(self.auth.api_url))
+
+    async def ask_hub(self, method: str, path: str, body: object = None, time_out: float = 15.0) -> Any:
+        """Call the hub's API as the service itself; see `HubApi.call`."""
+        return await self.hub_api.call(str(self.auth.api_token), method, path, body, time_out)
+
+    @cached_property
+    def records(self) -> sa.Engine:
+        """The project's database: `carme_hub.records` has the functions. Blocking: use it in threads."""
+        from carme_hub.authenticator.authenticator import CarmeAuthenticator  # noqa: PLC0415  heavy
+        from carme_hub.authenticator.database import open_engine  # noqa: PLC0415
+
+        given = self.config.CarmeAuthenticator.get("database_url", "")
+        return open_engine(given or CarmeAuthenticator.database_url.default_value)
