@@ -92,8 +92,10 @@ def site_of(config_path: str) -> Site:
     from carme_hub.service.ticket import hub_secret  # noqa: PLC0415
 
     config = site_config.load(config_path)
-    # Who has signed out is out within this time, in seconds.
-    auth = HubOAuth.instance(cache_max_age=30)
+    options = {"SameSite": "Lax", **config.JupyterHub.get("tornado_settings", {}).get("cookie_options", {})}
+    options["expires_days"] = config.JupyterHub.get("cookie_max_age_days", 1)
+    # Who has signed out is out within `cache_max_age` seconds.
+    auth = HubOAuth.instance(cache_max_age=30, cookie_options=options)
     hub_url = f"{auth.hub_host}{auth.hub_prefix}"
     return Site(config, auth, Pages(config, hub_url, auth.base_url), hub_secret(config))
 
@@ -114,12 +116,13 @@ async def serve(site: Site, sockets: list[socket.socket]) -> None:
 
     server = HTTPServer(make_app(site), max_body_size=MAX_REQUEST, ssl_options=_tls())
     server.add_sockets(sockets)
-    running = asyncio.create_task(keep_running(site))
+    over, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+        loop.add_signal_handler(number, over.set)
+    running = asyncio.create_task(keep_running(site))
     app_log.info("The service answers at %s", site.service_url)
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    await over.wait()
+    running.cancel()
 
 
 def main(words: Sequence[str] | None = None) -> None:

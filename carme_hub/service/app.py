@@ -39,6 +39,8 @@ def make_app(site: Site) -> Application:
         default_handler_class=Unknown,
         site=site,
         cookie_secret=key(site.secret, COOKIES),
+        # HubOAuth sets its own XSRF cookie, too, which nothing here reads; see `ticket`.
+        xsrf_cookie_kwargs={"samesite": "Lax", "httponly": True},
         # Never in a page, whatever happens.
         debug=False,
         serve_traceback=False,
