@@ -6,9 +6,8 @@ from typing import Any
 
 from traitlets import TraitError
 
-from carme_hub import csp
 from carme_hub.authenticator.authenticator import CarmeAuthenticator
-from carme_hub.service import hub_pages, registration
+from carme_hub.service import registration
 from carme_hub.spawner.spawner import check_config
 
 
@@ -31,9 +30,9 @@ class SiteAuthenticator(CarmeAuthenticator):
 
     def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:
         """Add the short addresses of the service's pages, and let the service come up beside the hub."""
+        from carme_hub.service import hub_pages  # noqa: PLC0415  it changes JupyterHub's handlers
+
         for sentence in registration.problems(self.config):
             self.log.warning(sentence)
-        hub_pages.start_without_waiting(app)
-        if hub_pages.page_values not in csp.more_values:
-            csp.more_values.append(hub_pages.page_values)
+        hub_pages.attach(app)
         return [*super().get_handlers(app), *hub_pages.handlers()]

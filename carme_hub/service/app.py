@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.log import app_log
 from tornado.web import Application
 
-from carme_hub.service import pages
+from carme_hub.service import hub_client, pages, stream
 from carme_hub.service.base import Callback, Unknown
 from carme_hub.service.ticket import COOKIES, key
 
@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 # Addresses below /services/carme/ (regular expressions without ^, and without $), and what answers there.
 ROUTES: list[tuple[str, type[RequestHandler]]] = [
     *pages.routes,
+    *stream.routes,
 ]
 # What runs as long as the service does.
-BACKGROUND: list[Callable[[Site], Awaitable[None]]] = []
+BACKGROUND: list[Callable[[Site], Awaitable[None]]] = [
+    *hub_client.background,
+    *stream.background,
+]
 
 LOOK_AGAIN = 5.0  # seconds until a loop that failed runs again
 

@@ -12,6 +12,7 @@ from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.utils import url_path_join, utcnow
 from tornado import web
 
+from carme_hub import csp
 from carme_hub.service.registration import LOGINS_SCOPE, NAME
 from carme_hub.service.ticket import ticket
 
@@ -102,6 +103,12 @@ def start_without_waiting(app: JupyterHub) -> None:
         return True
 
     app.start_service = start
+
+
+def attach(app: JupyterHub) -> None:
+    """Tell the hub's pages of the service, and let the service come up beside the hub."""
+    csp.more_values.append(page_values)
+    start_without_waiting(app)
 
 
 def handlers() -> list[tuple[Any, ...]]:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from carme_hub.service.hub_api import HubApi
+from carme_hub.service.hub_client import HubState
 from carme_hub.service.streams import Streams
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Site:
         The hub's cookie secret.
     streams : Streams
         Who looks, and what they last saw.
+    hub : HubState
+        The hub's sessions, and whether it answers.
     """
 
     config: Config
@@ -40,6 +43,7 @@ class Site:
     pages: Pages
     secret: bytes = field(repr=False)
     streams: Streams = field(default_factory=Streams)
+    hub: HubState = field(default_factory=HubState)
 
     @property
     def service_url(self) -> str:
