@@ -23,7 +23,16 @@ TOO_MANY = "So many pages of yours are open that this one shows no news by itsel
 
 
 class Events(ApiHandler):
-    """An endless answer (Server-Sent Events). `sessions`, `cluster`, `news`, `notices`, `away`."""
+    """An endless answer (Server-Sent Events): `sessions`, `cluster`, `news`, `notices`, `away`."""
+
+    def nobody(self) -> None:
+        """Send a page of the hub's, whose reader has not been here yet, to the hub and back.
+
+        The hub lets a script do that only with the hub's own XSRF token, which such a page has.
+        """
+        if not (hub := self.get_query_argument("hub", "")):
+            super().nobody()
+        self.redirect(url_concat(self.get_login_url(), {"_xsrf": hub}))
 
     async def get(self) -> None:
         """Take the connection over: from here on `Streams` writes to it."""
@@ -42,21 +51,6 @@ class Events(ApiHandler):
         except StreamClosedError:
             return
         await streams.add(Stream(line, self.person.name, self.person.token_id))
-
-
-class SignIn(ApiHandler):
-    """The way in for a script of a page of the hub's, whose reader has not been here yet.
-
-    The hub lets a script through only with its own XSRF token, which that page has, and hands on.
-    """
-
-    def nobody(self) -> None:
-        """Send the script to the hub, and from there back to here."""
-        self.redirect(url_concat(self.get_login_url(), {"_xsrf": self.get_argument("hub", "")}))
-
-    async def get(self) -> None:
-        """Say who has come in."""
-        self.answer({"name": self.person.name})
 
 
 async def beat(site: Site) -> None:
@@ -83,5 +77,5 @@ async def look_at_logins(site: Site) -> None:
             app_log.info("%d streams end with their logins", site.streams.end(ended))
 
 
-routes = [(r"api/events", Events), (r"api/signin", SignIn)]
+routes = [(r"api/events", Events)]
 background = [beat, look_at_logins]

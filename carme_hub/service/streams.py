@@ -61,6 +61,7 @@ class Stream:
         if self.slow_since is None:
             self._write(data)
         else:
+            self.waiting.pop(event, None)  # so that they go out in the order they came
             self.waiting[event] = data
 
     def beat(self, now: float) -> None:

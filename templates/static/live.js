@@ -13,11 +13,13 @@ export function live(listeners) {
   if (!meta) return { stop() {} };
   const service = meta.content;
   const headers = { "X-XSRFToken": meta.dataset.xsrf };
+  // With the hub's own token, a reader who has only been at the hub gets a login at the service on the way.
+  const hub = window.jhdata?.xsrf_token;
+  const address = `${service}api/events${hub ? `?hub=${encodeURIComponent(hub)}` : ""}`;
   let pause = FIRST_PAUSE;
   let again; // timer of the next try
   let hidden; // timer of letting go
   let current; // AbortController of the open connection
-  let signedIn = false; // whether this page has tried to sign in already
   let over = false;
   const lost = { service: null, hub: null, told: null };
 
@@ -54,15 +56,6 @@ export function live(listeners) {
     }
   }
 
-  // A reader who has been at the hub only gets a login at the service, too, without leaving the page.
-  async function signIn() {
-    const hub = window.jhdata?.xsrf_token;
-    if (signedIn || !hub) return false;
-    signedIn = true;
-    const answer = await fetch(`${service}api/signin?hub=${encodeURIComponent(hub)}`, { headers, cache: "no-store" });
-    return answer.ok && answer.headers.get("Content-Type").startsWith("application/json");
-  }
-
   async function connect() {
     clearTimeout(again);
     current?.abort();
@@ -74,17 +67,15 @@ export function live(listeners) {
     };
     let wait;
     try {
-      const answer = await fetch(`${service}api/events`, { headers, cache: "no-store", signal: mine.signal });
-      if (answer.ok && answer.body) {
+      const answer = await fetch(address, { headers, cache: "no-store", signal: mine.signal });
+      if (answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
         pause = FIRST_PAUSE;
         lost.service = null;
         tell();
         alive();
         await read(answer.body, alive);
-      } else if (answer.status === 403) {
-        const { signed_in: known } = await answer.json();
-        if (!known && (await signIn())) wait = 0;
-        else over = true; // signed out, or a page of an earlier login: it has to be loaded again
+      } else if (answer.ok || answer.status === 403) {
+        over = true; // signed out, or a page of an earlier login: it has to be loaded again
       } else if (answer.status === 429) {
         wait = LONGEST_PAUSE;
       }
@@ -94,10 +85,8 @@ export function live(listeners) {
     clearTimeout(silence);
     if (mine !== current) return; // paused, or a newer connection took over
     current = undefined;
-    if (wait !== 0) {
-      lost.service ??= new Date();
-      tell();
-    }
+    lost.service ??= new Date();
+    tell();
     if (over) return;
     again = setTimeout(connect, wait ?? pause * (0.5 + Math.random()));
     pause = Math.min(pause * 2, LONGEST_PAUSE);
