@@ -87,17 +87,16 @@ def site_of(config_path: str) -> Site:
     """Read the site's configuration and get ready to serve it."""
     from jupyterhub.services.auth import HubOAuth  # noqa: PLC0415  needs the environment
 
+    from carme_hub.service import site  # noqa: PLC0415
     from carme_hub.service.render import Pages  # noqa: PLC0415
-    from carme_hub.service.site import Site  # noqa: PLC0415
     from carme_hub.service.ticket import hub_secret  # noqa: PLC0415
 
     config = site_config.load(config_path)
     options = {"SameSite": "Lax", **config.JupyterHub.get("tornado_settings", {}).get("cookie_options", {})}
     options["expires_days"] = config.JupyterHub.get("cookie_max_age_days", 1)
-    # Who has signed out is out within `cache_max_age` seconds.
-    auth = HubOAuth.instance(cache_max_age=30, cookie_options=options)
+    auth = HubOAuth.instance(cache_max_age=site.CACHE_SECONDS, cookie_options=options)
     hub_url = f"{auth.hub_host}{auth.hub_prefix}"
-    return Site(config, auth, Pages(config, hub_url, auth.base_url), hub_secret(config))
+    return site.Site(config, auth, Pages(config, hub_url, auth.base_url), hub_secret(config))
 
 
 def _tls() -> ssl.SSLContext | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from jupyterhub import orm
 from jupyterhub.apihandlers import APIHandler
 from jupyterhub.handlers.base import BaseHandler
+from jupyterhub.handlers.pages import ProxyErrorHandler
 from jupyterhub.utils import url_path_join, utcnow
 from tornado import web
 
@@ -27,6 +29,7 @@ REDIRECTS = {
     "admin/announcements": "admin/announcements",
     "admin/site": "admin/site",
 }
+LOOK_SECONDS = 3  # between two looks at whether the service runs
 MAX_LOGINS = 10_000  # asked for at once
 TOKEN_ID = re.compile(r"a[0-9]{1,12}")  # as JupyterHub names a token
 PIECE = 500  # of them in one query; SQLite takes no more than 999 values
@@ -45,6 +48,19 @@ class ToService(BaseHandler):  # type: ignore[misc]  # JupyterHub ships no types
         query = self.request.query
         address = url_path_join(self.base_url, "services", NAME, self.page)
         self.redirect(f"{address}?{query}" if query else address)
+
+
+class ProxyError(ProxyErrorHandler):  # type: ignore[misc]  # JupyterHub ships no types
+    """What the proxy shows for what does not answer."""
+
+    async def get(self, status: str) -> None:
+        """Say of our pages that they are away; JupyterHub says "Your server appears to be down" of all."""
+        path = urlsplit(self.get_argument("url", "")).path
+        if not path.startswith(url_path_join(self.base_url, "services", NAME) + "/"):
+            await super().get(status)
+            return
+        self.set_header("Content-Type", "text/html")
+        self.write(await self.render_template("service_away.html", sync=False))
 
 
 class Logins(APIHandler):  # type: ignore[misc]  # JupyterHub ships no types
@@ -89,13 +105,14 @@ def start_without_waiting(app: JupyterHub) -> None:
 
     JupyterHub waits until a managed service answers, and ends itself when it does not within half a minute,
     or when its process ends. A service that cannot start must not keep people from signing in: it is tried
-    again every half a minute, as is one that ends later.
+    again, as is one that ends later.
     """
     start_service = app.start_service
 
     async def start(name: str, service: Any, *more: Any, **named: Any) -> bool:
         if name != NAME:
             return bool(await start_service(name, service, *more, **named))
+        look_often(service)
         try:
             await service.start()
         except OSError:
@@ -103,6 +120,19 @@ def start_without_waiting(app: JupyterHub) -> None:
         return True
 
     app.start_service = start
+
+
+def look_often(service: Any) -> None:
+    """Let the hub notice soon that its service has ended. JupyterHub looks every half a minute."""
+    start = service.start
+
+    async def start_and_look() -> None:
+        await start()
+        service.spawner.stop_polling()
+        service.spawner.poll_interval = LOOK_SECONDS
+        service.spawner.start_polling()
+
+    service.start = start_and_look
 
 
 def attach(app: JupyterHub) -> None:
@@ -114,4 +144,4 @@ def attach(app: JupyterHub) -> None:
 def handlers() -> list[tuple[Any, ...]]:
     """Return the hub's addresses of all this."""
     short = [(f"/{path}", ToService, {"page": page}) for path, page in REDIRECTS.items()]
-    return [*short, (r"/api/carme/logins", Logins)]
+    return [*short, (r"/error/(\d+)", ProxyError), (r"/api/carme/logins", Logins)]

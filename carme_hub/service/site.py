@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from carme_hub.service.render import Pages
 
+CACHE_SECONDS = 30  # who signed out at the hub is out here after this time at the latest
+
 
 @dataclass
 class Site:
@@ -67,8 +69,9 @@ class Site:
     @cached_property
     def records(self) -> sa.Engine:
         """The project's database: `carme_hub.records` has the functions. Blocking: use it in threads."""
-        from carme_hub.authenticator.authenticator import CarmeAuthenticator  # noqa: PLC0415  heavy
-        from carme_hub.authenticator.database import open_engine  # noqa: PLC0415
+        # Heavy, and first needed when somebody looks at something.
+        from carme_hub.authenticator.authenticator import CarmeAuthenticator  # noqa: PLC0415
+        from carme_hub.records import open_records  # noqa: PLC0415
 
         given = self.config.CarmeAuthenticator.get("database_url", "")
-        return open_engine(given or CarmeAuthenticator.database_url.default_value)
+        return open_records(given or str(CarmeAuthenticator.database_url.default_value))
