@@ -7,6 +7,7 @@ import contextlib
 import functools
 import hashlib
 import secrets
+import time
 from typing import TYPE_CHECKING, Any
 
 from batchspawner import SlurmSpawner
@@ -62,6 +63,10 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         self.options: dict[str, str | int] = {}
         self.node = ""
         self._port = 0
+        # Seconds since 1970: when Slurm took the job, and when the job said that its container runs.
+        self.submitted: float | None = None
+        self.begun: float | None = None
+        self._begins = asyncio.Event()
         self._reported = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -80,11 +85,11 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         """Return the watcher that all sessions of this backend share."""
         return self.backend.watcher
 
-    async def _news(self, number: int, view: View | None, event: asyncio.Event) -> None:
+    async def _news(self, number: int, view: View | None, *events: asyncio.Event) -> None:
         """Wait until the job looks different or reports."""
         awaited = [asyncio.ensure_future(self.watcher.changed(number, view))]
-        if not event.is_set():
-            awaited.append(asyncio.ensure_future(event.wait()))  # type: ignore[arg-type]
+        # Those that have happened are no news.
+        awaited += [asyncio.ensure_future(event.wait()) for event in events if not event.is_set()]  # type: ignore[arg-type]
         try:
             await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -101,6 +106,14 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
     def owns_token(self, token: str) -> bool:
         """Say whether a token is the one this session was started with."""
         return bool(self._token_digest) and secrets.compare_digest(digest(token), self._token_digest)
+
+    def take_begun(self) -> bool:
+        """Take the job's word that its container runs, once, while it starts."""
+        if self.begun or self._port or not self._token_digest:
+            return False
+        self.begun = time.time()
+        self._begins.set()
+        return True
 
     def take_port(self, port: int) -> bool:
         """Take the port the job reports, once, while it starts."""
@@ -246,7 +259,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         state: dict[str, Any] = Spawner.get_state(self) | choices.carried(self.orm_spawner)
         if self.job_id:
             state |= {"cluster": self.cluster, "job_id": self.job_id, "token_sha256": self._token_digest}
-            state |= {"session": self.options}
+            state |= {"session": self.options, "submitted": self.submitted}
             state |= {"node": self.node, "port": self._port, "api_token_id": self._token_id}
         return state
 
@@ -259,6 +272,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         self.options = dict(state.get("session", {}))
         self.node = str(state.get("node", ""))
         self._port = int(state.get("port", 0))
+        self.submitted = state.get("submitted")
         if self._port:
             self._reported.set()
 

@@ -1,4 +1,4 @@
-"""What a job and the hub tell each other, with that server's own token: its port, its end, its time.
+"""What a job and the hub tell each other, with that server's own token: its steps, its port, end and time.
 
 Importing this module replaces batchspawner's ``POST /hub/api/batchspawner``, which sets any attribute of a
 spawner to what a job sends, by ``/hub/api/carme/report``.
@@ -19,6 +19,7 @@ from carme_hub.spawner.timelimit import Limited
 
 LONGEST_BODY = 200
 HIGHEST_PORT = 65535
+BEGUN, ENDED = "begun", "ended"
 
 
 class HubError(RuntimeError):
@@ -32,6 +33,9 @@ class Reportable(Protocol):
     def owns_token(self, token: str) -> bool:
         """Say whether this is the token of the session that is starting."""
 
+    def take_begun(self) -> bool:
+        """Take the word that the container runs; False when none is expected (any more)."""
+
     def take_port(self, port: int) -> bool:
         """Take the report; False when none is expected (any more)."""
 
@@ -39,26 +43,27 @@ class Reportable(Protocol):
         """Count as ended, and return when the route is gone; False when no port was reported before."""
 
 
-def parse_report(body: bytes) -> int | None:
+def parse_report(body: bytes) -> int | str:
     """Read a report.
 
     Returns
     -------
-    int or None
-        The port; None when the server says that it ends.
+    int or str
+        The port; `BEGUN` when the container runs, `ENDED` when the server ends.
 
     Raises
     ------
     ValueError
-        When it is anything but ``{"port": 1..65535}`` or ``{"ended": true}``.
+        When it is anything but ``{"port": 1..65535}``, ``{"begun": true}`` or ``{"ended": true}``.
     """
     if len(body) > LONGEST_BODY:
         raise ValueError("The report is too long.")
     report = json.loads(body)
-    if isinstance(report, dict) and report.keys() == {"ended"} and report["ended"] is True:
-        return None
+    for word in (BEGUN, ENDED):
+        if isinstance(report, dict) and report.keys() == {word} and report[word] is True:
+            return word
     if not isinstance(report, dict) or report.keys() != {"port"}:
-        raise ValueError("A report is an object with the port, or with the end, and nothing else.")
+        raise ValueError("A report is an object with the port, the beginning or the end, and nothing else.")
     port = report["port"]
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= HIGHEST_PORT:
         raise ValueError(f"The port has to be a whole number from 1 to {HIGHEST_PORT}.")
@@ -83,19 +88,22 @@ class ReportHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no type
     """``/hub/api/carme/report``. The host is not asked for: it is the node Slurm names."""
 
     async def post(self) -> None:
-        """Take the port, or the end, of the server whose token this is."""
+        """Take what the server whose token this is has to say."""
         spawner = self._spawner()
         try:
-            port = parse_report(self.request.body)
+            said = parse_report(self.request.body)
         except ValueError as error:
             raise web.HTTPError(400, str(error)) from None
-        taken = await spawner.take_end() if port is None else spawner.take_port(port)
+        if isinstance(said, int):
+            taken = spawner.take_port(said)
+        else:
+            taken = spawner.take_begun() if said == BEGUN else await spawner.take_end()
         if not taken:
             raise web.HTTPError(409, "No report is expected from this server.")
-        if port is None:
-            self.set_status(204)
-        else:
+        if isinstance(said, int):
             self.finish(time_left(spawner))
+        else:
+            self.set_status(204)
 
     async def get(self) -> None:
         """Tell the server whose token this is when its time ends."""

@@ -1,8 +1,8 @@
 """Runs inside the job, around the server: finds a port, tells the hub when it listens and when it ends.
 
 Standard library only, so that it works in any image and starts at once. It reaches the container on standard
-input (``python3 - COMMAND ...``), so it is in no mount and no argument. It says only a port: on which node it
-runs, the hub knows from Slurm. Once that is said, the time keeper begins its work beside it.
+input (``python3 - COMMAND ...``), so it is in no mount and no argument. It says that it runs, and a port: on
+which node that is, the hub knows from Slurm. Once that is said, the time keeper begins its work beside it.
 """
 
 from __future__ import annotations
@@ -243,6 +243,16 @@ def keep_time(environ: dict[str, str], first: object) -> None:
         threading.Thread(target=run, daemon=True, name="timekeeper").start()
 
 
+def tell_begun(environ: dict[str, str]) -> None:
+    """Tell the hub once that the container runs, beside the server's start. Nothing depends on it."""
+
+    def tell() -> None:
+        with contextlib.suppress(OSError, KeyError, http.client.HTTPException):
+            send(environ, {"begun": True}, REQUEST_TIMEOUT)
+
+    threading.Thread(target=tell, daemon=True, name="begun").start()
+
+
 def tell_end(environ: dict[str, str]) -> None:
     """Tell the hub that the server ends, for `FAREWELL` seconds at most; a hub that says no knows it."""
     end = time.monotonic() + FAREWELL
@@ -345,6 +355,7 @@ def serve(words: list[str], environ: dict[str, str]) -> int:
     url = environ["JUPYTERHUB_SERVICE_URL"]
     host = urlsplit(url).hostname or "127.0.0.1"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - connected to, not bound
+    tell_begun(environ)
     for _ in range(ATTEMPTS):
         port = free_port()
         child = subprocess.Popen(

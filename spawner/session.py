@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 from jupyterhub.spawner import Spawner
 
-from carme_hub.spawner import failure, program, progress, script, sweep, timekeeper
+from carme_hub.spawner import failure, program, script, sweep, timekeeper
 from carme_hub.spawner.answers import PHASES, Ending, Phase
 from carme_hub.spawner.backends import LOCAL, backend_of
 from carme_hub.spawner.errors import SessionError
-from carme_hub.spawner.job import LINGER, JobSession, digest
+from carme_hub.spawner.job import LINGER, digest
 from carme_hub.spawner.slurm import SlurmError, SubmitRefused, account_of
+from carme_hub.spawner.waiting import WaitingSession
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from carme_hub.spawner.backends import Backend
     from carme_hub.spawner.request import JobRequest
@@ -37,7 +39,7 @@ class JobEnded(Exception):  # noqa: N818 - reads as what it says
         self.view = view
 
 
-class Session(JobSession):
+class Session(WaitingSession):
     """One session is one job with a container in it.
 
     Attributes
@@ -142,7 +144,7 @@ class Session(JobSession):
     async def _submit(self, text: str, account: Account, variables: dict[str, str]) -> int:
         with sweep.submitting(self.mark(account)):
             number = await self.runner.submit(text, account, variables)
-            self.job_id = str(number)
+            self.job_id, self.submitted = str(number), time.time()
             await self._save()
         self.watcher.watch(number, submitted=True)
         self.log.info("Job %s is %s's session: %s", number, self._log_name, self.options)
@@ -261,19 +263,6 @@ class Session(JobSession):
             if not self.server.ip:
                 raise
             return str(self.server.ip)
-
-    async def progress(self) -> AsyncIterator[dict[str, str | int]]:
-        """Say what the start waits for, whenever that changes."""
-        said: dict[str, str | int] = {}
-        while True:
-            view = self.watcher.view(int(self.job_id)) if self.job_id else None
-            event = progress.event(self.job_id, view, reported=self._reported.is_set())
-            if event != said:
-                yield event
-                said = event
-            if self.job_id:
-                await self._news(int(self.job_id), view, self._reported)
-            await asyncio.sleep(0.1)
 
     # --- What batchspawner would do: strings for a shell, attributes as a template. None of it is used. ---
 

@@ -165,10 +165,14 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         child.parse_again = partial(self.parse_options, child.options)  # as they are now: its end clears them
         return await child.up_again()
 
-    async def progress(self) -> AsyncIterator[dict[str, str | int]]:
+    def waiting(self) -> progress.Event:
+        """Return what there is to say of the start now."""
+        return self.child.waiting() if self.child is not None else progress.event("", None)
+
+    async def progress(self) -> AsyncIterator[progress.Event]:
         """Say what the start waits for, whenever that changes."""
         if self.child is None:
-            yield progress.event("", None, reported=False)
+            yield progress.event("", None)
             await self._begun.wait()
         if self.child is not None:
             async for event in self.child.progress():
@@ -228,6 +232,10 @@ class CarmeSpawner(Resuming, OfferingSpawner):
     def owns_token(self, token: str) -> bool:
         """Say whether a token is the one the session was started with."""
         return self.child is not None and self.child.owns_token(token)
+
+    def take_begun(self) -> bool:
+        """Take the job's word that its container runs, while it starts."""
+        return self.child is not None and not self._stop_pending and self.child.take_begun()
 
     def take_port(self, port: int) -> bool:
         """Take the port the job reports, once, while it starts."""

@@ -1,9 +1,8 @@
 import pytest
 
-from carme_hub.spawner import course, failure, node, progress, script
-from carme_hub.spawner.answers import Ending, Phase
+from carme_hub.spawner import course, failure, node, script
+from carme_hub.spawner.answers import Ending
 from carme_hub.spawner.reporter import EXIT_NOT_REPORTED
-from carme_hub.spawner.watcher import View
 
 FATAL = 'INFO: x\nFATAL:   While checking image: could not open image "/srv/images/base.sif"\nbye\n'
 
@@ -57,39 +56,6 @@ def test_the_log_is_shown_as_plain_text():
     assert "line 49" in page
     assert "line 10" not in page
     assert "<pre" not in failure.as_html("x", "")
-
-
-@pytest.mark.parametrize(
-    ("job", "view", "reported", "words", "percent"),
-    [
-        ("", None, False, "Handing", 5),
-        ("7", None, False, "Job 7 is in the queue", 20),
-        ("7", View(Phase.PENDING, "PENDING", "Priority"), False, "other jobs are before it", 20),
-        (
-            "7",
-            View(Phase.PENDING, "PENDING", "Priority", place=3),
-            False,
-            "in the queue at place 3: other",
-            20,
-        ),
-        (
-            "7",
-            View(Phase.PENDING, "PENDING", "Resources", start=1_700_000_000),
-            False,
-            "expected to start at",
-            20,
-        ),
-        ("7", View(Phase.PENDING, "PENDING", "ReqNodeNotAvail, Unavail:n1"), False, "not available", 20),
-        ("7", View(Phase.PENDING, "PENDING", "NewReason"), False, "NewReason", 20),
-        ("7", View(Phase.RUNNING, "RUNNING", "", "node1"), False, "runs on node1", 60),
-        ("7", View(Phase.RUNNING, "RUNNING", "", "node1"), True, "listens", 90),
-        ("7", View(Phase.ENDED, "FAILED"), False, "FAILED", 60),
-    ],
-)
-def test_the_waiting_page_says_what_is_waited_for(job, view, reported, words, percent):
-    event = progress.event(job, view, reported=reported)
-    assert words in event["message"]
-    assert event["progress"] == percent
 
 
 def test_what_a_session_writes_acts_on_no_terminal_and_forges_no_line(ask):

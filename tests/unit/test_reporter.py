@@ -37,6 +37,8 @@ class Hub(http.server.ThreadingHTTPServer):
     def __init__(self, answers):
         self.answers, self.reports, self.heard = list(answers), [], threading.Event()
         self.end, self.asked = None, []
+        self.begun, self.begun_answer, self.begun_gate = [], 204, threading.Event()
+        self.begun_gate.set()
         self.gate = threading.Event()
         self.gate.set()
         super().__init__(("127.0.0.1", 0), Handler)
@@ -50,6 +52,14 @@ class Hub(http.server.ThreadingHTTPServer):
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if json.loads(body) == {"begun": True}:
+            # Comes beside everything else, and nothing depends on it.
+            self.server.begun.append((self.path, self.headers["Authorization"]))
+            self.server.begun_gate.wait(10)
+            self.send_response(self.server.begun_answer)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.server.reports.append((self.path, self.headers["Authorization"], json.loads(body)))
         self.server.gate.wait(10)
         if self.server.end is not None:
@@ -148,6 +158,31 @@ def test_the_port_is_reported_once_the_server_listens(hub, run):
     with socket.create_connection(("127.0.0.1", body["port"]), timeout=5):
         pass
     assert process.poll() is None
+
+
+def test_the_hub_is_told_that_the_container_runs_before_the_server_listens(hub, run):
+    site = hub()
+    run(site, DELAY="30")
+    deadline = time.monotonic() + 10
+    while not site.begun:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert site.begun == [("/hub/api/carme/report", "token secret")]
+    assert site.reports == []
+
+
+@pytest.mark.parametrize("answer", [204, 409, 403, 500])
+def test_no_answer_to_that_matters(hub, run, answer):
+    site = hub()
+    site.begun_answer = answer
+    if answer == 500:
+        site.begun_gate.clear()  # and this one is slow, too
+    process = run(site)
+    assert site.heard.wait(10)
+    assert len(site.begun) == 1
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 7
+    site.begun_gate.set()
 
 
 def test_sigterm_reaches_the_server_and_its_exit_code_comes_back(hub, run):

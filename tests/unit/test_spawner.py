@@ -20,6 +20,7 @@ from carme_hub.spawner import watcher as watching
 from carme_hub.spawner.answers import SEPARATOR, Ending, Picture, QueueEntry
 from carme_hub.spawner.backends import Backend
 from carme_hub.spawner.offer import NotStartedYet, SessionError
+from carme_hub.spawner.progress import SERVER
 from carme_hub.spawner.session import SlurmSession
 from carme_hub.spawner.slurm import Account, Slurm, SlurmUnavailable, SubmitRefused
 from carme_hub.spawner.spawner import CarmeSpawner, check_config
@@ -386,11 +387,17 @@ async def test_several_people_watch_the_same_start(make, slurm):
     slurm.jobs[7] = QueueEntry(7, "RUNNING", "", "node1")
     await until(lambda: one.child.watcher.view(7).node)
     await asyncio.sleep(0.2)
+    assert one.take_begun()
+    assert not one.take_begun()
+    assert one.waiting()["step"] == SERVER
+    await asyncio.sleep(0.2)
     one.take_port(40000)
+    assert not one.take_begun()
     await asyncio.wait_for(start, 5)
     for said in await asyncio.wait_for(asyncio.gather(*pages), 5):
         assert said[0] == "Handing the session to Slurm"
         assert any("runs on node1" in message for message in said)
+        assert any("The container runs" in message for message in said)
 
 
 # --- a hub that comes back ---

@@ -50,7 +50,8 @@ def test_a_second_route_of_that_name_stops_the_hub(monkeypatch):
 
 def test_a_port_is_read():
     assert report.parse_report(b'{"port": 40000}') == 40000
-    assert report.parse_report(b'{"ended": true}') is None
+    assert report.parse_report(b'{"begun": true}') == report.BEGUN
+    assert report.parse_report(b'{"ended": true}') == report.ENDED
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,10 @@ def test_a_port_is_read():
         b'{"port": 8888, "exec_prefix": "id"}',
         b'{"exec_prefix": "id"}',
         b'{"ended": 1}',
+        b'{"begun": 1}',
+        b'{"begun": true, "ended": true}',
+        b'{"begun": true, "port": 8888}',
+        b'"begun"',
         b'{"ended": false}',
         b'{"ended": true, "port": 8888}',
         b"\xff\xfe",
@@ -85,10 +90,16 @@ def test_anything_but_one_port_is_refused(body):
 
 class Session:
     def __init__(self, token, taken=False):
-        self.token, self.port = token, 1 if taken else 0
+        self.token, self.port, self.begun = token, 1 if taken else 0, False
 
     def owns_token(self, token):
         return token == self.token
+
+    def take_begun(self):
+        if self.begun or self.port:
+            return False
+        self.begun = True
+        return True
 
     def take_port(self, port):
         if self.port:
@@ -147,6 +158,17 @@ async def test_other_tokens_and_cookies_report_nothing(header, by_token):
     session = Session("t1")
     assert await refused(Call(Owner(session), header, by_token=by_token)) == 403
     assert session.port == 0
+
+
+async def test_the_beginning_is_told_once_before_the_port_and_by_its_own_token():
+    session = Session("t1")
+    assert await refused(Call(Owner(session), "t2", body=b'{"begun": true}')) == 403
+    assert not session.begun
+    call = Call(Owner(session), "t1", body=b'{"begun": true}')
+    await call.post()
+    assert (call.status, call.answer, session.begun) == (204, None, True)
+    assert await refused(Call(Owner(session), "t1", body=b'{"begun": true}')) == 409
+    assert await refused(Call(Owner(Session("t1", taken=True)), "t1", body=b'{"begun": true}')) == 409
 
 
 async def test_the_end_is_told_after_the_port_and_by_its_own_token():
