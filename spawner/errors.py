@@ -14,6 +14,8 @@ class SessionError(SpawnException):  # type: ignore[misc]  # JupyterHub has no t
     ----------
     field
         The option it is about (`carme_hub.spawner.request.FIELDS`); empty for none.
+    log
+        The end of the session's log as plain text: what the session wrote, which is its owner's.
     """
 
     def __init__(
@@ -21,6 +23,7 @@ class SessionError(SpawnException):  # type: ignore[misc]  # JupyterHub has no t
     ) -> None:
         super().__init__(sentence, reason=reason, status_code=status_code)
         self.field = field
+        self.log = failure.last_lines(log)
         self.jupyterhub_message = sentence
         if log:
             self.jupyterhub_html_message = failure.as_html(sentence, log)

@@ -13,7 +13,7 @@ from traitlets import Dict, Instance, Integer, List, default, observe
 from traitlets.config import Config
 from wrapspawner import WrapSpawner
 
-from carme_hub.spawner import associations, choices, limit_pages, limits, report, script
+from carme_hub.spawner import associations, choices, limit_pages, limits, progress, report, script
 from carme_hub.spawner.backends import backend_of
 from carme_hub.spawner.bounds import partition_of, within
 from carme_hub.spawner.description import described, limited
@@ -189,6 +189,10 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
             cluster = backend.watcher.need_cluster() if backend.people else None
             profiles[name] = within(profile, cluster, standing.accounting, standing.membership, max_time)
         return replace(visible, profiles=profiles)
+
+    def waiting(self) -> progress.Event:
+        """Return what there is to say of the start now."""
+        return progress.event("", None)
 
     def held(self) -> Held | None:
         """Return what this session holds of its owner's limits; None when it neither runs nor starts."""

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 # The steps of the page, in their order; `Event.step` is a place in it.
 STEPS = ("submit", "queue", "node", "container", "server")
 SUBMIT, QUEUE, NODE, CONTAINER, SERVER = range(5)
-# How far the bar is when a step begins, in percent, and when the last one ends.
-_BEGINS = (5, 20, 50, 60, 75, 90)
+# How far the bar is when a step begins, in percent, and when the last one ends: below the steps' own names.
+_BEGINS = (5, 20, 40, 60, 80, 95)
+# Whoever waits for anything else is held up by no other job, whatever the place in the line.
+_IN_LINE = frozenset({"", "None", "Priority", "Resources"})
 # States in which Slurm has found the nodes and makes them ready (man squeue, JOB STATE CODES).
 _PREPARING = frozenset({"CONFIGURING", "POWER_UP_NODE", "EXPEDITING"})
 _PAUSED = {
@@ -171,7 +173,7 @@ def _waits(said: Event, view: View | None, now: float) -> None:
     said["text"], said["advice"], said["hopeless"] = reason.text, reason.advice, reason.hopeless
     if view is None or reason.hopeless:
         return
-    said["place"] = view.place
+    said["place"] = view.place if view.reason in _IN_LINE else None
     # Slurm keeps an estimate that has passed until it makes the next one.
     if view.start and view.start > now:
         said["expected_start"] = view.start

@@ -86,7 +86,7 @@ WORDS = {
     "NodeDown": Reason("A node that it needs is down.", f"It starts when the node is back. {ADMINS}"),
     "FrontEndDown": Reason("The machine that starts jobs is down.", f"It starts when that is back. {ADMINS}"),
     "PartitionDown": Reason(
-        "The administrators let no jobs start in its part of the cluster (its partition) now.",
+        "The administrators let nothing start in its part of the cluster (its partition) at the moment.",
         "It starts when they open it again. Another kind of session may start at once.",
     ),
     "PartitionInactive": Reason(

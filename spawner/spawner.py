@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jupyterhub.spawner import Spawner
 from wrapspawner import WrapSpawner
 
-from carme_hub.spawner import choices, estimate_page, interrupted, named, progress, rows, sweep
+from carme_hub.spawner import choices, estimate_page, interrupted, named, progress, rows, start_pages, sweep
 from carme_hub.spawner.answers import Phase
 from carme_hub.spawner.backends import backend_of, is_known, known_clusters
 from carme_hub.spawner.errors import SessionError
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 estimate_page.register()
 interrupted.install()
+start_pages.install()
 named.add_handler()
 
 NEWS = 5.0  # seconds to wait until Slurm shows a limit that it took

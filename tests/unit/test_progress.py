@@ -70,8 +70,14 @@ def test_a_start_that_falls_back_into_the_queue_says_so():
 def test_the_bar_follows_slurms_estimate_and_says_so():
     half = event("7", pending(start=int(NOW) + 100, place=2), Known(NOW - 100), now=NOW)
     assert (half["eta"], half["eta_by"], half["expected_start"]) == (NOW + 100, "slurm", int(NOW) + 100)
-    assert half["progress"] == 35  # half of the way from 20 to 50
+    assert half["progress"] == 30  # half of the way from 20 to 40
     assert half["place"] == 2
+
+
+@pytest.mark.parametrize("reason", ["PartitionDown", "QOSMaxGRESPerUser"])
+def test_a_place_in_the_line_is_told_only_to_who_waits_for_others(reason):
+    assert event("7", pending(reason, place=1), now=NOW)["place"] is None
+    assert event("7", pending("Resources", place=1), now=NOW)["place"] == 1
 
 
 @pytest.mark.parametrize("reason", ["JobHeldAdmin", "PartitionTimeLimit"])
@@ -92,7 +98,7 @@ def test_within_a_step_the_bar_moves_by_what_is_usual_here_and_never_to_its_end(
     early = event("7", RUNNING, Known(container=8), now=NOW)
     late = event("7", RUNNING, Known(container=8), now=NOW + 1000)
     assert early["eta_by"] == "usual"
-    assert 60 < early["progress"] < late["progress"] < 75
+    assert 60 < early["progress"] < late["progress"] < 80
     unknown = event("7", RUNNING, now=NOW + 1000)
     assert (unknown["progress"], unknown["eta"], unknown["eta_by"]) == (60, None, "")
 

@@ -377,7 +377,7 @@ async def test_several_people_watch_the_same_start(make, slurm):
         said = []
         async for event in one.progress():
             said.append(event["message"])
-            if event["progress"] == 90:
+            if event["progress"] == 95:
                 break
         return said
 
