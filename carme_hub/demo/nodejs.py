@@ -1,4 +1,4 @@
-"""Node.js and configurable-http-proxy, from the registries of Python and Node, kept in the cache.
+"""Node.js and what runs on it or in browsers, from the registries of Python and Node, kept in the cache.
 
 Debian 12's own Node is too old for Code-Server, which wants exactly Node 24. PyPI carries Node as a wheel,
 with the headers that native modules are compiled against.
@@ -6,7 +6,9 @@ with the headers that native modules are compiled against.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 
 NODE = "24.19.0"
 PROXY = "5.3.0"
+# The package's content as the registry names it; npm refuses any other.
+AXE = "4.14.1"
+AXE_INTEGRITY = (
+    "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
+)
 
 _COMMAND = """\
 #!/bin/sh
@@ -127,3 +134,35 @@ def proxy(cache: Path, say: Callable[[str], None]) -> Path:
             command.write_text(_COMMAND.format(node=node.node, script=script))
             command.chmod(0o755)
     return target / "configurable-http-proxy"
+
+
+def axe(cache: Path, say: Callable[[str], None]) -> Path:
+    """Return the script of axe-core, which finds what keeps people out of a page; for tests.
+
+    Raises
+    ------
+    BuildError
+        When npm cannot get it, or gets something else under its name.
+    """
+    node = ensure(cache, say)
+    target = cache / f"axe-core-{AXE}-{store.key(AXE_INTEGRITY)}"
+    with store.publish(target) as place:
+        if place is not None:
+            say(f"nodejs: fetching axe-core {AXE}")
+            work = place.with_name("work")
+            work.mkdir()
+            wanted = {"axe-core": AXE}
+            packages = {
+                "": {"dependencies": wanted},
+                "node_modules/axe-core": {"version": AXE, "integrity": AXE_INTEGRITY},
+            }
+            (work / "package.json").write_text(json.dumps({"private": True, "dependencies": wanted}))
+            (work / "package-lock.json").write_text(json.dumps({"lockfileVersion": 3, "packages": packages}))
+            log = cache / "logs" / "axe-core.log"
+            env = node.environment(cache / "npm")
+            words = [str(node.npm), "ci", "--ignore-scripts"]
+            logged(words, "Getting axe-core", log=log, seconds=600, env=env, cwd=work)
+            place.mkdir()
+            for name in ("axe.min.js", "LICENSE"):
+                shutil.copy(work / "node_modules" / "axe-core" / name, place)
+    return target / "axe.min.js"

@@ -24,6 +24,8 @@ def everything(say: Callable[[str], None], *, tests: bool = False) -> dict[str, 
     """
     packages.ensure(say, packages.DEMO + (packages.TEST if tests else ()))
     store = cache.root()
+    if tests:
+        nodejs.axe(store, say)
     tree = apptainer.ensure(store, say)
     return {
         "proxy": str(nodejs.proxy(store, say)),
