@@ -32,6 +32,8 @@ def configure(c: Any, service: str | None = registration.URL) -> None:
     c.JupyterHub.jinja_environment_options = {
         "extensions": ["carme_hub.csp.NonceExtension", "carme_hub.texts.TextsExtension"]
     }
+    # The pages' foot; with "help_url", it has a link to the site's own help.
+    c.JupyterHub.template_vars = {"carme_version": __version__}
     # Sessions outlive the hub: a restart of it must not end anybody's work.
     c.JupyterHub.cleanup_servers = False
     # A session that waits in Slurm's queue is no load on the hub; counting it would lock the others out.
