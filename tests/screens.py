@@ -1,0 +1,213 @@
+"""Pictures of all pages, of the demo site with people at work on it: ``python -m tests.screens``.
+
+They go to test-results/screens: each page in light and in dark, and as a phone shows it. Those that the
+documentation shows go to docs/images, too, made small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.browser.test_walk import log_in
+from tests.support import ROOT, Person, Site, until
+
+FOLDER = ROOT / "test-results" / "screens"
+DOCS = ROOT / "docs" / "images"
+DESK = {"width": 1200, "height": 860}
+PHONE = {"width": 390, "height": 844}
+PATIENCE = 90_000  # milliseconds
+
+
+def nothing(_page: Page) -> None:
+    """Leave the page as it opens."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A page, as somebody sees it.
+
+    Parameters
+    ----------
+    name
+        The file's name, without its end.
+    person
+        Who looks; nobody who is logged in, if empty.
+    path
+        The page's path.
+    ready
+        Makes the page ready for its picture.
+    kept
+        Whether the documentation shows it.
+    """
+
+    name: str
+    person: str
+    path: str
+    ready: Callable[[Page], None] = nothing
+    kept: bool = False
+
+
+def unfold(page: Page) -> None:
+    """Show what is folded away."""
+    for summary in page.locator("main summary, .container summary").all():
+        if summary.is_visible() and not summary.evaluate("element => element.parentElement.open"):
+            summary.click()
+
+
+SHOTS = [
+    Shot("login", "", "/hub/login", kept=True),
+    Shot("enrol", "", "/hub/enrol"),
+    Shot("course", "ines", "/hub/spawn"),
+    Shot("home-student", "ines", "/hub/home"),
+    Shot("spawn", "rosa", "/hub/spawn/rosa/next", kept=True),
+    Shot("spawn-more", "rosa", "/hub/spawn/rosa/next", unfold),
+    Shot("waiting", "rosa", "/hub/spawn-pending/rosa/train", kept=True),
+    Shot("home", "rosa", "/hub/home", kept=True),
+    Shot("token", "rosa", "/hub/token"),
+    Shot("account", "rosa", "/hub/account"),
+    Shot("not-found", "rosa", "/hub/no-such-page"),
+    Shot("people", "adam", "/hub/admin/people"),
+    Shot("person", "adam", "/hub/admin/people/rosa"),
+    Shot("audit", "adam", "/hub/admin/audit"),
+    Shot("hub-admin", "adam", "/hub/admin"),
+]
+
+
+def ask(person: Person, name: str = "", **options: object) -> None:
+    """Ask for a session, with a name or without."""
+    path = f"/users/{person.username}/servers/{name}" if name else f"/users/{person.username}/server"
+    answer = person.api("POST", path, json=options)
+    assert answer.status_code in {201, 202}, answer.text
+
+
+def state(person: Person, name: str) -> dict[str, object]:
+    """Return the hub's picture of one of somebody's sessions; empty without one."""
+    servers = person.api("GET", f"/users/{person.username}").json()["servers"]
+    found: dict[str, object] = servers.get(name, {})
+    return found
+
+
+def remove(person: Person, name: str) -> None:
+    """End a session, and forget its name."""
+
+    def gone() -> bool:
+        path = f"/users/{person.username}/servers/{name}"
+        return person.api("DELETE", path, json={"remove": True}).status_code in {404, 204}
+
+    until(gone, f"the end of {person.username}'s session {name}")
+
+
+@contextlib.contextmanager
+def people_at_work(site: Site) -> Iterator[None]:
+    """Sessions that run, wait, have ended and have failed."""
+    people = {name: site.login(name) for name in ("rosa", "ravi", "mia", "noah", "ines", "adam")}
+    rosa = people["rosa"]
+    names = ("train", "tests", "notes")
+    for person in people.values():
+        person.end_session()
+    for name in names:
+        remove(rosa, name)
+    config = "/srv/home/rosa/.jupyter/jupyter_server_config.py"
+    site.run(
+        "bash", "-c", f"mkdir -p ~/.jupyter && echo 'greedy = bytearray(3 << 30)' > {config}", user="rosa"
+    )
+    try:
+        ask(rosa, "tests", profile="cpu", time="1:00:00")
+        until(lambda: not state(rosa, "tests").get("pending"), "the end of the session that fails")
+    finally:
+        site.run("rm", "-f", config, user="rosa")
+    people["noah"].start(profile="ml101")
+    people["noah"].end_session()
+    ask(people["ravi"], profile="gpu", gpus=4, nodes=1, time="8:00:00")
+    ask(people["mia"], profile="ml101")
+    ask(rosa, profile="gpu", gpus=2, nodes=1, time="2:00:00")
+    ask(rosa, "notes", profile="cpu", time="4:00:00")
+    until(lambda: state(rosa, "").get("ready") and state(rosa, "notes").get("ready"), "rosa's sessions")
+    # More than is left: it waits.
+    ask(rosa, "train", profile="gpu", gpus=4, nodes=2, time="12:00:00")
+    until(lambda: len(site.jobs("rosa")) == 3, "the job that waits")
+    yield
+    for person in people.values():
+        person.end_session()
+    for name in names:
+        remove(rosa, name)
+
+
+def small(picture: bytes) -> Image.Image:
+    """Return a picture with 256 colours, which a page of few colours does not need more of."""
+    with Image.open(io.BytesIO(picture)) as image:
+        return image.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+
+
+def take(shot: Shot, page: Page, folder: Path) -> None:
+    """Take the pictures of one page."""
+    page.set_viewport_size(DESK)
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    page.goto(shot.path)
+    shot.ready(page)
+    for variant, size, scheme in (
+        ("light", DESK, "light"),
+        ("dark", DESK, "dark"),
+        ("phone", PHONE, "light"),
+        ("phone-dark", PHONE, "dark"),
+    ):
+        page.set_viewport_size(size)
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        # The hub's own event streams stay open, so that a page is never idle: what is drawn counts.
+        page.evaluate("() => document.fonts.ready")
+        picture = page.screenshot(full_page=True, animations="disabled")
+        (folder / f"{shot.name}-{variant}.png").write_bytes(picture)
+        if shot.kept and variant == "light":
+            small(picture).save(DOCS / f"{shot.name}.png", optimize=True)
+
+
+def visitors(browser: Browser, site: Site) -> Callable[[str], Page]:
+    """Return what gives each person's page, logged in when first asked for."""
+    known: dict[str, BrowserContext] = {}
+
+    def page_of(person: str) -> Page:
+        if person not in known:
+            known[person] = browser.new_context(base_url=site.hub_url)
+            known[person].set_default_timeout(PATIENCE)
+            page = known[person].new_page()
+            if person:
+                log_in(site, page, person)
+        return known[person].pages[0]
+
+    return page_of
+
+
+def main() -> None:
+    """Take the pictures."""
+    parser = argparse.ArgumentParser(prog="python -m tests.screens", description=__doc__)
+    parser.add_argument("names", nargs="*", help="pictures to take; all, if none is named")
+    parser.add_argument("--empty", action="store_true", help="start no sessions; take the site as it is")
+    args = parser.parse_args()
+    site = Site.running()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (
+        contextlib.nullcontext() if args.empty else people_at_work(site),
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=["--no-sandbox", "--disable-gpu", "--hide-scrollbars"],
+        )
+        page_of = visitors(browser, site)
+        for shot in SHOTS:
+            if not args.names or shot.name in args.names:
+                print(shot.name, flush=True)  # noqa: T201 - progress is what it is for
+                take(shot, page_of(shot.person), FOLDER)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
