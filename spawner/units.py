@@ -87,3 +87,10 @@ def show_mebibytes(amount: int) -> str:
         if amount >= size and amount % size == 0:
             return f"{amount // size}{unit}"
     return f"{amount}M"
+
+
+def spoken_memory(amount: float) -> str:
+    """Write MiB for people, for example "512 MB" or "1.5 GB"; empty for nothing."""
+    if amount < 1024:  # noqa: PLR2004  MiB in a GiB
+        return f"{amount:.0f} MB" if amount else ""
+    return f"{amount / 1024:.1f}".removesuffix(".0") + " GB"

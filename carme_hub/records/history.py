@@ -27,6 +27,10 @@ GROUPS = {
     "gpu_type": session.c.gpu_type,
 }
 _FILTERS = {**GROUPS, "server": session.c.server, "state": session.c.state}
+_SEARCHED = (
+    *(session.c.server, session.c.node, session.c.profile, session.c.image, session.c.partition),
+    *(session.c.sentence, sa.cast(session.c.job, sa.String(20))),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +140,11 @@ class Filter:
         Submitted at or after the one and before the other.
     active
         Whether it waits or runs.
+    states
+        Slurm's words, one of which it has.
+    text
+        A part of the session's name, its job's number, its node, profile, image, partition or how it ended,
+        in small letters or capitals.
     """
 
     since: float | None = None
@@ -149,6 +158,8 @@ class Filter:
     gpu_type: str | None = None
     server: str | None = None
     state: str | None = None
+    states: tuple[str, ...] | None = None
+    text: str | None = None
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         """Return this as SQL's words."""
@@ -163,6 +174,10 @@ class Filter:
             found.append(session.c.submitted < int(self.until))
         if self.active is not None:
             found.append(session.c.ended.is_(None) if self.active else session.c.ended.is_not(None))
+        if self.states is not None:
+            found.append(session.c.state.in_(self.states))
+        if self.text is not None:
+            found.append(sa.or_(*(column.icontains(self.text, autoescape=True) for column in _SEARCHED)))
         return found
 
 
@@ -272,13 +287,13 @@ def find(
     user
         Whose; None for everybody's.
     """
-    query = sa.select(session).where(*_of(user, wanted)).order_by(session.c.id.desc())
+    query = sa.select(session).where(*conditions_of(user, wanted)).order_by(session.c.id.desc())
     return _rows(engine, query.limit(min(limit, LARGEST)).offset(min(offset, LARGEST)))
 
 
 def count(engine: sa.Engine, user: str | None = None, wanted: Filter = EVERYTHING) -> int:
     """Return how many sessions `find` would find without a limit."""
-    query = sa.select(sa.func.count()).select_from(session).where(*_of(user, wanted))
+    query = sa.select(sa.func.count()).select_from(session).where(*conditions_of(user, wanted))
     with engine.connect() as connection:
         return connection.execute(query).scalar() or 0
 
@@ -286,7 +301,9 @@ def count(engine: sa.Engine, user: str | None = None, wanted: Filter = EVERYTHIN
 def values_of(engine: sa.Engine, name: str, user: str | None = None) -> list[str]:
     """Return what there is to choose a filter from: all profiles, images, ... of one person or everybody."""
     column = GROUPS[name]
-    query = sa.select(column).where(*_of(user, EVERYTHING), column != "").distinct().order_by(column)
+    query = (
+        sa.select(column).where(*conditions_of(user, EVERYTHING), column != "").distinct().order_by(column)
+    )
     with engine.connect() as connection:
         return [str(value) for value in connection.execute(query).scalars()]
 
@@ -332,7 +349,7 @@ def totals(
             sa.func.sum(session.c.cpus * seconds).label("core_seconds"),
             sa.func.sum(sa.case((ran, session.c.started - session.c.submitted), else_=0)).label("waited"),
         )
-        .where(*_of(user, EVERYTHING), session.c.submitted < last, finish >= first)
+        .where(*conditions_of(user, EVERYTHING), session.c.submitted < last, finish >= first)
         .group_by(GROUPS[by])
     )
     with engine.connect() as connection:
@@ -369,7 +386,8 @@ def _newest(cluster: str, job: int) -> sa.ColumnElement[bool]:
     return session.c.id == number.scalar_subquery()
 
 
-def _of(user: str | None, wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
+def conditions_of(user: str | None, wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
+    """Return, as SQL's words, which sessions are wanted, and whose; None for everybody's."""
     mine = [] if user is None else [session.c.username == user]
     return [*mine, *wanted.conditions()]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.log import app_log
 from tornado.web import Application
 
-from carme_hub.service import hub_client, pages, stream
+from carme_hub.service import history_pages, hub_client, pages, stream
 from carme_hub.service.base import Callback, Unknown
 from carme_hub.service.ticket import COOKIES, key
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ROUTES: list[tuple[str, type[RequestHandler]]] = [
     *pages.routes,
     *stream.routes,
+    *history_pages.routes,
 ]
 # What runs as long as the service does.
 BACKGROUND: list[Callable[[Site], Awaitable[None]]] = [

@@ -29,7 +29,7 @@ def safe(text: str) -> str:
     return f"'{line}" if line.startswith(FORMULA) or text.startswith(FORMULA) else line
 
 
-def table(rows: Iterable[Row], now: float) -> str:
+def table(rows: Iterable[Row], now: float, *, header: bool = True) -> str:
     """Return sessions as CSV: a header, times in UTC, numbers with a point.
 
     Parameters
@@ -40,8 +40,11 @@ def table(rows: Iterable[Row], now: float) -> str:
     written = io.StringIO()
     # All texts in quotes: a program that takes another separator finds none inside of them.
     writer = csv.writer(written, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
-    writer.writerow(HEADER)
-    writer.writerows([safe(value) if isinstance(value, str) else value for value in _cells(row, now)] for row in rows)
+    if header:
+        writer.writerow(HEADER)
+    writer.writerows(
+        [safe(value) if isinstance(value, str) else value for value in _cells(row, now)] for row in rows
+    )
     return written.getvalue()
 
 

@@ -30,7 +30,9 @@ SCHEMES = {"http", "https", "mailto"}
 
 # Pictures would tell another site who reads the news, and the policy of our pages shows none of these.
 _renderer = (
-    MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable(["image", "html_inline"])
+    MarkdownIt("commonmark", {"html": False})
+    .enable(["table", "strikethrough"])
+    .disable(["image", "html_inline"])
 )
 
 

@@ -1,0 +1,149 @@
+"""``/services/carme/history``: all sessions of a person, as a page and as a file."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from carme_hub.records import history
+from carme_hub.records.sums import Sums, sums
+from carme_hub.service import history_csv
+from carme_hub.service.base import PageHandler
+from carme_hub.service.history_filter import PAGE, PERIODS, STATES, Asked
+from carme_hub.service.history_view import Titles, hours, shown, span
+from carme_hub.service.reading import ask
+from carme_hub.service.refusal import Refused
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from carme_hub.records.history import Row
+    from carme_hub.service.site import Site
+
+MOST_ROWS = 100_000  # of a file; more than anybody has
+PIECE = 2_000  # of them read at once
+
+_titles: dict[int, Titles] = {}  # by the site's configuration, which stays as it is
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the database says: the rows of one page, what all pages hold, and what there is to choose from."""
+
+    rows: list[Row]
+    sums: Sums
+    profiles: list[str]
+
+
+def look(engine: sa.Engine, owner: str, asked: Asked, now: float) -> Found:
+    """Read a page of somebody's history; waits for the database."""
+    wanted = asked.filter(now)
+    return Found(
+        history.find(engine, owner, wanted, limit=PAGE, offset=asked.offset),
+        sums(engine, owner, wanted, now),
+        history.values_of(engine, "profile", owner),
+    )
+
+
+async def titles_of(site: Site) -> Titles:
+    """Return what the site calls its profiles and images; a wrong description has none."""
+    key = id(site.config)
+    if key not in _titles:
+        _titles[key] = await asyncio.to_thread(_read_titles, site)
+    return _titles[key]
+
+
+def _read_titles(site: Site) -> Titles:
+    from carme_hub.spawner.spawner import check_config  # noqa: PLC0415  heavy
+
+    try:
+        return Titles.of(check_config(site.config))
+    except (ValueError, TypeError):  # the hub does not start with it, so nobody sees this for long
+        return Titles()
+
+
+class HistoryHandler(PageHandler):
+    """What page and file have in common: whose sessions they are, and which."""
+
+    def asked(self) -> Asked:
+        """Read the address."""
+        names = [one.name for one in fields(Asked)]
+        return Asked.parse({name: self.get_query_argument(name, "") for name in names})
+
+    async def owner(self, asked: Asked) -> str:
+        """Return whose history it is: one's own, or that of somebody over whose sessions one has rights.
+
+        Raises
+        ------
+        Refused
+            With status 403, whether there is such a person or not.
+        """
+        owner = asked.user or self.person.name
+        if owner == self.person.name or self.person.may("admin:servers", owner):
+            return owner
+        if self.person.may_any("admin:servers"):  # over a group, perhaps
+            model = await self._model(owner)
+            groups = frozenset(str(group) for group in model.get("groups") or ())
+            if self.person.may("admin:servers", owner, groups):
+                return owner
+        raise Refused(403, "You may see your own history only. Administrators see everybody's.")
+
+    async def _model(self, owner: str) -> dict[str, Any]:
+        try:
+            model = await self.site.ask_hub("GET", f"/users/{quote(owner, safe='')}")
+        except Refused as error:
+            if error.status_code == 503:  # noqa: PLR2004  the hub is away
+                raise
+            return {}
+        return model if isinstance(model, dict) else {}
+
+
+class HistoryPage(HistoryHandler):
+    """The page."""
+
+    async def get(self) -> None:
+        """Show the rows that are asked for."""
+        asked, now = self.asked(), time.time()
+        owner = await self.owner(asked)
+        found = await ask(self.site, look, owner, asked, now)
+        titles = await titles_of(self.site)
+        self.render_page(
+            "history.html",
+            asked=asked,
+            owner=owner,
+            rows=[shown(row, titles, now, self.person.name) for row in found.rows],
+            sums=found.sums,
+            gpu_hours=hours(found.sums.gpu_hours),
+            core_hours=hours(found.sums.core_hours),
+            mean_wait=span(found.sums.mean_wait),
+            profiles=[(name, titles.profile(name)) for name in found.profiles],
+            periods=list(PERIODS),
+            states=list(STATES),
+            pages=max(-(-found.sums.sessions // PAGE), 1),
+        )
+
+
+class HistoryFile(HistoryHandler):
+    """The same rows, all of them, for other programs."""
+
+    async def get(self) -> None:
+        """Send them, piece by piece."""
+        asked, now = self.asked(), time.time()
+        owner = await self.owner(asked)
+        wanted = asked.filter(now)
+        rows = await ask(self.site, history.find, owner, wanted, PIECE, 0)  # a refusal is still a page
+        self.set_header("Content-Type", "text/csv; charset=utf-8; header=present")
+        self.set_header("Content-Disposition", 'attachment; filename="sessions.csv"')
+        self.write(history_csv.table(rows, now))
+        for offset in range(PIECE, MOST_ROWS, PIECE):
+            if len(rows) < PIECE:
+                break
+            await self.flush()
+            rows = await ask(self.site, history.find, owner, wanted, PIECE, offset)
+            self.write(history_csv.table(rows, now, header=False))
+
+
+routes = [(r"history", HistoryPage), (r"history\.csv", HistoryFile)]
