@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub.spawner import Spawner
 from wrapspawner import WrapSpawner
 
-from carme_hub.spawner import choices, estimate_page, interrupted, named, progress, rows, start_pages, sweep
+from carme_hub.spawner import card, choices, estimate_page, interrupted, named, progress, rows, start_pages, sweep
 from carme_hub.spawner.answers import Phase
 from carme_hub.spawner.backends import backend_of, is_known, known_clusters
 from carme_hub.spawner.errors import SessionError
@@ -296,6 +297,10 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         if child is None:
             return summary({}, self.catalog, "", "")
         return summary(child.options, self.catalog, child.job_id, child.node)
+
+    def card(self) -> dict[str, Any]:
+        """Return what the home page shows of the session; see `carme_hub.spawner.card.card`."""
+        return card.card(self, time.time())
 
     def get_state(self) -> dict[str, Any]:
         """Return what the next hub needs to find the job again: the session's own state."""

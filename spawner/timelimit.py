@@ -88,6 +88,11 @@ class TimeLimit:
         """Return how much time is left, in words."""
         return spoken(max(int(self.end - (time.time() if now is None else now)) // 60, 0))
 
+    def used(self, now: float | None = None) -> int:
+        """Return how much of the time is over, in percent."""
+        over = (time.time() if now is None else now) - self.start
+        return min(max(round(100 * over / max(self.end - self.start, 1)), 0), 100)
+
     def is_near(self, now: float | None = None) -> bool:
         """Say whether the end is near enough to warn of it."""
         return self.end - (time.time() if now is None else now) <= self.warn_before

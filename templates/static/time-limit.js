@@ -1,52 +1,53 @@
 // Counts down the time limits that the page shows, in the reader's time. Without it they are right when the page
-// is loaded.
-const SECOND = 1000;
+// is loaded. Those that come into the page later count, too.
+import { clock, words } from "./times.js";
 
-// The page has the words: data-soon for less than a minute, data-units for days, hours, minutes.
-function words(seconds, box) {
-  if (seconds < 60) {
-    return box.dataset.soon;
-  }
-  const [day, hour, minute] = box.dataset.units.split(" ");
-  const minutes = Math.floor(seconds / 60);
-  const parts = [
-    [Math.floor(minutes / 1440), day],
-    [Math.floor((minutes % 1440) / 60), hour],
-    [minutes % 60, minute],
-  ];
-  return parts.filter(([number]) => number).map(([number, unit]) => `${number} ${unit}`).join(" ");
-}
-
-function clock(end) {
-  const today = new Date().toDateString() === end.toDateString();
-  const style = today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" };
-  return new Intl.DateTimeFormat(undefined, style).format(end);
-}
+const EVERY = 5000; // milliseconds
 
 function show(box) {
-  const left = Number(box.dataset.end) - Date.now() / SECOND;
+  const now = Date.now() / 1000;
+  const { start, end, warn, soon, units } = box.dataset;
+  const left = Math.max(Number(end) - now, 0);
+  const near = left <= Number(warn);
+  box.querySelector("[data-clock]").textContent = clock(Number(end));
+  box.querySelector("[data-left]").textContent = words(left, soon, units);
+  const bar = box.querySelector("[data-used]");
+  const used = Math.round(Math.min(Math.max((now - start) / Math.max(end - start, 1), 0), 1) * 100);
+  bar.setAttribute("aria-valuenow", used);
+  bar.firstElementChild.style.width = `${used}%`;
+  bar.firstElementChild.classList.toggle("bg-warning", near);
   const line = box.querySelector("[data-line]");
-  box.querySelector("[data-clock]").textContent = clock(new Date(Number(box.dataset.end) * SECOND));
-  box.querySelector("[data-left]").textContent = words(Math.max(left, 0), box);
-  if (left <= Number(box.dataset.warn) && !line.classList.contains("alert")) {
-    line.classList.add("alert", "alert-warning");
-    line.setAttribute("role", "alert");
-    box.querySelector("[data-advice]").hidden = false;
+  if (line.classList.contains("alert") !== near) {
+    for (const name of ["alert", "alert-warning", "py-2", "px-3"]) {
+      line.classList.toggle(name, near);
+    }
+    box.querySelector("[data-advice]").hidden = !near;
+    if (near) {
+      line.setAttribute("role", "alert");
+    } else {
+      line.removeAttribute("role");
+    }
   }
 }
 
-const boxes = document.querySelectorAll("[data-time-limit]");
-for (const box of boxes) {
-  show(box);
-  setInterval(show, 5 * SECOND, box);
-  // One click is enough; a second one would ask for the same limit again.
-  box.querySelector("[data-extend]")?.addEventListener("submit", (event) => {
-    if (box.dataset.sent) {
-      event.preventDefault();
-    }
-    box.dataset.sent = "yes";
-  });
+/** Show all time limits as they are now. */
+function showLimits() {
+  for (const box of document.querySelectorAll("[data-time-limit]")) {
+    show(box);
+  }
 }
+
+showLimits();
+setInterval(showLimits, EVERY);
+// One click is enough; a second one would ask for the same limit again.
+document.addEventListener("submit", (event) => {
+  const form = event.target.closest("[data-extend]");
+  if (form?.dataset.sent) {
+    event.preventDefault();
+  } else if (form) {
+    form.dataset.sent = "yes";
+  }
+});
 // A page that was left by a click and is returned to is sent anew, with the times of now.
 addEventListener("pageshow", (event) => {
   if (event.persisted) {
