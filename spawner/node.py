@@ -54,37 +54,30 @@ def functions(request: JobRequest, home: str, apptainer: str, srun: str) -> str:
         for mount in request.mounts
         if mount.filesystem
     ]
-    return _FUNCTIONS.format(
+    return f"{mount_check()}\n" + _FUNCTIONS.format(
         apptainer=shlex.quote(apptainer),
         image=shlex.quote(image),
         options=" ".join(shlex.quote(word) for word in options),
         checks="".join(f"{check}\n" for check in checks),
         folder=FOLDER,
-        patience=MOUNT_PATIENCE,
         srun=srun if srun.endswith("\n") else f"{srun}\n",
         srun_end=_SRUN_END,
         exit_scratch=EXIT_SCRATCH,
         exit_image=EXIT_IMAGE,
         exit_apptainer=EXIT_APPTAINER,
-        exit_mount=EXIT_MOUNT,
     )
+
+
+def mount_check() -> str:
+    """Return the functions that say whether a mount is there: ``check_mount NAME SOURCE FILESYSTEM``."""
+    return _CHECKS.format(patience=MOUNT_PATIENCE, exit_mount=EXIT_MOUNT)
 
 
 # check_mount. Looking into the folder ("/.") is what makes an automounter mount it, and finds out whether it
 # answers; findmnt follows links and takes the last of several mounts at one place. Both are asked in a
 # process that nobody waits for: one that hangs in a dead file system cannot even be killed. A folder on the
 # root file system is what is left where a mount is missing, even if that has the right type.
-#
-# open_scratch. Tasks that are killed with SIGKILL leave their folder behind. Each folder is locked as long as
-# its user lives, so whoever comes next removes what nobody holds. The lock (9) must not reach the container:
-# an open folder is a way out of it.
-#
-# run_task starts one task of srun inside a session in the container. Words: where it was told to start
-# outside, where inside, then the program. Whatever Slurm, a TaskProlog or --export gave the task is handed
-# into the container; what the session's own stand-in for srun has put under Apptainer's prefix is there
-# already. Slurm signals this bash only, which stays to clean up: it passes signals on. A program that bash
-# starts in the background would not hear of SIGINT and SIGQUIT; a terminal sends those to both by itself.
-_FUNCTIONS = """\
+_CHECKS = """\
 node=${{SLURMD_NODENAME:-$(hostname)}}
 
 fail() {{
@@ -111,7 +104,18 @@ check_mount() {{
     fail {exit_mount} "the mount $name is missing on $node: $source has to be on $wanted, but $answer"
   fi
 }}
+"""
 
+# open_scratch. Tasks that are killed with SIGKILL leave their folder behind. Each folder is locked as long as
+# its user lives, so whoever comes next removes what nobody holds. The lock (9) must not reach the container:
+# an open folder is a way out of it.
+#
+# run_task starts one task of srun inside a session in the container. Words: where it was told to start
+# outside, where inside, then the program. Whatever Slurm, a TaskProlog or --export gave the task is handed
+# into the container; what the session's own stand-in for srun has put under Apptainer's prefix is there
+# already. Slurm signals this bash only, which stays to clean up: it passes signals on. A program that bash
+# starts in the background would not hear of SIGINT and SIGQUIT; a terminal sends those to both by itself.
+_FUNCTIONS = """\
 check_node() {{
   command -v -- {apptainer} >/dev/null || fail {exit_apptainer} "there is no "{apptainer}" on $node"
 {checks}\

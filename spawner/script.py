@@ -128,18 +128,23 @@ def render(request: JobRequest, plan: Plan) -> str:
             "#!/bin/bash",
             *_directives(request, plan),
             "",
-            _OPEN_LOG.format(
-                log_folder=shlex.quote(f"{plan.home}/{LOG_FOLDER}"),
-                log=shlex.quote(f"{plan.home}/{LOG_FOLDER}/session-"),
-                log_days=LOG_DAYS,
-                exit_log=EXIT_LOG,
-            ),
+            open_log(plan.home),
             node.functions(request, plan.home, plan.apptainer, plan.srun),
             _CHECK_ALL if request.nodes > 1 else _CHECK,
             course.copying(request, plan.home),
             _ENVIRONMENT,
             _run(request, plan),
         ]
+    )
+
+
+def open_log(home: str) -> str:
+    """Return the lines with which a job writes all it says into `log_path`, and removes old ones there."""
+    return _OPEN_LOG.format(
+        log_folder=shlex.quote(f"{home}/{LOG_FOLDER}"),
+        log=shlex.quote(f"{home}/{LOG_FOLDER}/session-"),
+        log_days=LOG_DAYS,
+        exit_log=EXIT_LOG,
     )
 
 
