@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from traitlets.config import Config
 
-from carme_hub import __version__, site_config
+from carme_hub import __version__, site_check, site_config
 from carme_hub.authenticator import key_command, user_command
 from carme_hub.demo import command as demo_command
 
@@ -29,13 +29,23 @@ def parser() -> argparse.ArgumentParser:
     user_command.register(commands)
     key_command.register(commands)
     demo_command.register(commands)
-    check = commands.add_parser("check", help="read the site's configuration and say what is wrong with it")
-    check.set_defaults(run=lambda args: site_config.check(site_config.load(args.config)))
+    check = site_check.register(commands)
+    check.set_defaults(run=_check)
     return top
 
 
+def _check(args: argparse.Namespace) -> int:
+    config = site_config.load(args.config)
+    if args.site:
+        return site_check.command(config, args.person, as_json=args.json)
+    return site_config.check(config)
+
+
 def main(words: Sequence[str] | None = None) -> None:
-    """Run the command; the exit code is 0, 1 (it failed, and said why) or 2 (the command line is wrong)."""
+    """Run the command; the exit code is 0, 1 (it failed, and said why) or 2 (the command line is wrong).
+
+    `carme check --site` has 3 besides, for warnings only.
+    """
     args = parser().parse_args(words)
     if args.command == "new-key":
         sys.exit(key_command.run(args, Config()))
