@@ -7,6 +7,7 @@ from typing import Any
 from traitlets import TraitError
 
 from carme_hub.authenticator.authenticator import CarmeAuthenticator
+from carme_hub.records.attach import attach
 from carme_hub.service import registration
 from carme_hub.spawner.spawner import check_config
 
@@ -27,6 +28,7 @@ class SiteAuthenticator(CarmeAuthenticator):
             check_config(self.config)
         except (ValueError, TraitError) as error:
             raise SystemExit(f"carme: the hub does not start.\n{error}") from None
+        attach(self.database_url, self.log)
 
     def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:
         """Add the short addresses of the service's pages, and let the service come up beside the hub."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from carme_hub.spawner import roll
 from carme_hub.spawner.catalog import CatalogError, Entry, check_entry
 from carme_hub.spawner.local import LocalMachine
 from carme_hub.spawner.people import People
@@ -80,7 +81,7 @@ def slurm_backend(folder: str, conf: str, time_out: float, log: logging.Logger) 
     key = (folder, conf, time_out)
     if key not in _BACKENDS:
         slurm = Slurm(*key)
-        _BACKENDS[key] = Backend(slurm, Watcher(slurm, log), slurm, People(slurm, log))
+        _BACKENDS[key] = Backend(slurm, Watcher(slurm, log, roll.news), slurm, People(slurm, log))
     return _BACKENDS[key]
 
 
@@ -89,7 +90,7 @@ def local_backend(log: logging.Logger) -> Backend:
     key = (LOCAL, "", 0.0)
     if key not in _BACKENDS:
         machine = LocalMachine()
-        _BACKENDS[key] = Backend(machine, Watcher(machine, log))
+        _BACKENDS[key] = Backend(machine, Watcher(machine, log, roll.news))
     return _BACKENDS[key]
 
 

@@ -14,7 +14,6 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from jupyterhub import apihandlers
 from jupyterhub.apihandlers import APIHandler
 from jupyterhub.scopes import needs_scope
 from tornado import web
@@ -106,10 +105,3 @@ class EstimateHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no ty
         while len(_ANSWERS) > _MOST:
             _ANSWERS.popitem(last=False)
         return answer
-
-
-def register() -> None:
-    """Add the handler to the hub's API; doing it again changes nothing."""
-    entry = (r"/api/carme/estimate(?:/([^/]+)(?:/([^/]+))?)?", EstimateHandler)
-    if entry not in apihandlers.default_handlers:
-        apihandlers.default_handlers.append(entry)

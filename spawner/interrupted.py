@@ -13,6 +13,8 @@ from jupyterhub.handlers.pages import SpawnHandler
 from sqlalchemy.exc import SQLAlchemyError
 from tornado import web
 
+from carme_hub.spawner import events
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -65,9 +67,15 @@ class ServerHandler(UserServerAPIHandler):  # type: ignore[misc]  # JupyterHub h
             await super().post(*names, **more)
 
     async def delete(self, *names: str, **more: str) -> None:
-        """Stop a session."""
-        with sentences(self):
-            await super().delete(*names, **more)
+        """Stop a session; its owner is told when somebody else did."""
+        caller: Any = self.current_user
+        own = caller is not None and caller.kind == "user" and caller.name in {*names[:1], *more.values()}
+        acting = events.ACTING.set("" if caller is None or own else str(caller.name))
+        try:
+            with sentences(self):
+                await super().delete(*names, **more)
+        finally:
+            events.ACTING.reset(acting)
 
 
 class StartHandler(SpawnHandler):  # type: ignore[misc]  # JupyterHub has no types

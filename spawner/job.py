@@ -16,8 +16,10 @@ from jupyterhub.spawner import Spawner
 from sqlalchemy.orm import object_session
 from traitlets import Instance, Unicode
 
-from carme_hub.spawner import choices, saver
+from carme_hub.spawner import choices, roll, saver
 from carme_hub.spawner.answers import Phase
+from carme_hub.spawner.chronicle import Chronicle
+from carme_hub.spawner.events import Facts
 from carme_hub.spawner.request import JobRequest
 from carme_hub.spawner.settings import SessionSettings
 from carme_hub.spawner.slurm import SlurmError, account_of
@@ -61,6 +63,8 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         self._token_digest = ""
         self._token_id = 0
         self.options: dict[str, str | int] = {}
+        self.facts = Facts()
+        self.chronicle: Chronicle | None = None
         self.node = ""
         self._port = 0
         # Seconds since 1970: when Slurm took the job, and when the job said that its container runs.
@@ -84,6 +88,19 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
     def watcher(self) -> Watcher:
         """Return the watcher that all sessions of this backend share."""
         return self.backend.watcher
+
+    def begin_chronicle(self, number: int) -> Chronicle:
+        """Begin to tell what becomes of a job."""
+        about = {
+            "user": self.user.name,
+            "server": self.name,
+            "display_name": str(getattr(self.orm_spawner, "display_name", "") or ""),
+            "cluster": self.cluster,
+            "job": number,
+            "options": dict(self.options),
+        }
+        self.chronicle = Chronicle(about, self.facts)
+        return self.chronicle
 
     async def _news(self, number: int, view: View | None, *events: asyncio.Event) -> None:
         """Wait until the job looks different or reports."""
@@ -113,6 +130,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
             return False
         self.begun = time.time()
         self._begins.set()
+        roll.news()
         return True
 
     def take_port(self, port: int) -> bool:
@@ -121,6 +139,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
             return False
         self._port = port
         self._reported.set()
+        roll.news()
         if self.job_id:
             self._saving = self._save()
             # The job runs: learn its node now, not at the next interval.
@@ -194,6 +213,8 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
                 await asyncio.shield(self._submission)
         if not self.job_id:
             return
+        if self.chronicle is not None:
+            self.chronicle.stopping()
         number = int(self.job_id)
         cancelled = await self._cancel(number)
         self.watcher.watch(number)
@@ -259,7 +280,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         state: dict[str, Any] = Spawner.get_state(self) | choices.carried(self.orm_spawner)
         if self.job_id:
             state |= {"cluster": self.cluster, "job_id": self.job_id, "token_sha256": self._token_digest}
-            state |= {"session": self.options, "submitted": self.submitted}
+            state |= {"session": self.options, "submitted": self.submitted, "facts": self.facts.kept()}
             state |= {"node": self.node, "port": self._port, "api_token_id": self._token_id}
         return state
 
@@ -273,12 +294,18 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         self.node = str(state.get("node", ""))
         self._port = int(state.get("port", 0))
         self.submitted = state.get("submitted")
+        self.facts = Facts.read(state.get("facts"), self.options, self.submitted or time.time())
         if self._port:
             self._reported.set()
+        if self.job_id:
+            self.begin_chronicle(int(self.job_id)).submitted()
 
     def clear_state(self) -> None:
         """Forget the job."""
         if self.job_id:
-            self.watcher.forget(int(self.job_id))
+            number = int(self.job_id)
+            if self.chronicle is not None:
+                self.chronicle.ended(self.watcher.view(number))
+            self.watcher.forget(number)
         super().clear_state()
         self._reset()

@@ -1,6 +1,6 @@
 """Where a session is extended: a form's address for pages, and one of the API for programs.
 
-Importing this module adds both to the hub. Who may start and stop a session (scope ``servers``: its owner,
+Who may start and stop a session (scope ``servers``: its owner,
 and admins) may extend it. The token of the session itself may not.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from jupyterhub import apihandlers, handlers
 from jupyterhub.apihandlers import APIHandler
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.scopes import needs_scope
@@ -133,17 +132,3 @@ def _told(limit: TimeLimit | None) -> dict[str, int | None]:
         return {"start": None, "end": None, "limit": None, "longest": None}
     longest = limit.most if limit.amounts() else limit.minutes
     return {"start": limit.start, "end": limit.end, "limit": limit.minutes, "longest": longest}
-
-
-def add_handlers() -> None:
-    """Add both addresses to the hub; doing it again changes nothing."""
-    for where in (r"/carme/time-limit/([^/]+)", r"/carme/time-limit/([^/]+)/([^/]+)"):
-        for known, wanted in (
-            (handlers.default_handlers, (where, ExtendHandler)),
-            (apihandlers.default_handlers, (f"/api{where}", LimitHandler)),
-        ):
-            if wanted not in known:
-                known.append(wanted)
-
-
-add_handlers()

@@ -106,4 +106,6 @@ class LostSession(Session):
     async def stop(self, now: bool = False) -> None:  # noqa: ARG002 - JupyterHub's
         """Let the hub forget the session; its job is left alone."""
         if self.job_id:
+            if self.chronicle is not None:
+                self.chronicle.stopping()
             self._abandon()

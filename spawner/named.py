@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from jupyterhub import handlers
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.slugs import is_valid_safe_slug
 from tornado import web
@@ -38,10 +37,3 @@ class NamedSessionHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub has 
         self.redirect(
             f"{self.hub.base_url}spawn/{user.escaped_name}" + (f"/{quote(name, safe='')}" if name else "")
         )
-
-
-def add_handler() -> None:
-    """Add the address to the hub; doing it again changes nothing."""
-    entry = (r"/carme/session", NamedSessionHandler)
-    if entry not in handlers.default_handlers:
-        handlers.default_handlers.append(entry)

@@ -13,7 +13,7 @@ from traitlets import Dict, Instance, Integer, List, default, observe
 from traitlets.config import Config
 from wrapspawner import WrapSpawner
 
-from carme_hub.spawner import associations, choices, limit_pages, limits, progress, report, script
+from carme_hub.spawner import associations, choices, closed, limits, progress, report, script
 from carme_hub.spawner.backends import backend_of
 from carme_hub.spawner.bounds import partition_of, within
 from carme_hub.spawner.description import described, limited
@@ -38,7 +38,6 @@ PATIENCE = 1.5  # seconds that a page or a start waits for Slurm's first answer 
 TEST_PATIENCE = 5.0  # seconds that a form waits for "sbatch --test-only"
 
 report.disarm_batchspawner()
-limit_pages.add_handlers()
 
 
 class NotStartedYet(Exception):  # noqa: N818 - no error: a link fills in the form, a person presses Start
@@ -291,6 +290,7 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
             raise SessionError("This session is being started already.", reason="twice", status_code=409)
         self._checking = True
         try:
+            await closed.check(self.user)
             await self.learn()
             request = self.parse_options(options)
             self.admit(request)

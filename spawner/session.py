@@ -14,7 +14,9 @@ from jupyterhub.spawner import Spawner
 from carme_hub.spawner import failure, program, script, sweep, timekeeper
 from carme_hub.spawner.answers import PHASES, Ending, Phase
 from carme_hub.spawner.backends import LOCAL, backend_of
+from carme_hub.spawner.chronicle import LastWords
 from carme_hub.spawner.errors import SessionError
+from carme_hub.spawner.events import Facts
 from carme_hub.spawner.job import LINGER, digest
 from carme_hub.spawner.slurm import SlurmError, SubmitRefused, account_of
 from carme_hub.spawner.waiting import WaitingSession
@@ -109,6 +111,7 @@ class Session(WaitingSession):
                 f"{self.server_start_timeout} s; the job is ended."
             )
             _, log = await self._left_behind(int(self.job_id or 0))
+            self._died(LastWords(None, sentence))
             raise SessionError(sentence, reason="timeout", status_code=504, log=log) from None
 
     def mark(self, account: Account) -> str:
@@ -145,6 +148,8 @@ class Session(WaitingSession):
         with sweep.submitting(self.mark(account)):
             number = await self.runner.submit(text, account, variables)
             self.job_id, self.submitted = str(number), time.time()
+            self.facts = Facts.of(self.request, self.submitted)
+            self.begin_chronicle(number).submitted()
             await self._save()
         self.watcher.watch(number, submitted=True)
         self.log.info("Job %s is %s's session: %s", number, self._log_name, self.options)
@@ -163,10 +168,14 @@ class Session(WaitingSession):
                         raise JobEnded(None if forgotten else view)
                     if view is not None and view.phase is Phase.RUNNING and view.node:
                         self.node = view.node
+                        if self.chronicle is not None:
+                            self.chronicle.running(view)
                         if self._port:
                             limit.reschedule(None)  # it listens; what is left to learn is where its node is
                             with contextlib.suppress(SlurmError):
-                                return await self.runner.node_address(view.node), self._port
+                                address = await self.runner.node_address(view.node)
+                                self._ready(view)
+                                return address, self._port
                             await asyncio.sleep(AGAIN)
                             continue
                         if limit.when() is None:
@@ -190,10 +199,19 @@ class Session(WaitingSession):
                 f"The session ended before its server was up ({ending.state if ending else 'unknown'})."
             )
         self.log.warning("Job %s of %s: %s", number, self._log_name, sentence)
+        self._died(LastWords(ending, sentence))
         return SessionError(sentence, reason="died", status_code=500, log=log)
 
-    def last_words(self, number: int) -> asyncio.Future[str]:
-        """Say how the job of a session ended that was up; empty when its server just stopped by itself.
+    def _died(self, words: LastWords) -> None:
+        if self.chronicle is not None:
+            self.chronicle.died = words
+
+    def _ready(self, view: View | None) -> None:
+        if self.chronicle is not None:
+            self.chronicle.ready(view)
+
+    def last_words(self, number: int) -> asyncio.Future[LastWords]:
+        """Say how the job of a session ended that was up; no sentence when its server stopped by itself.
 
         The watcher keeps the job from now on, whenever the session is cleared.
         """
@@ -201,9 +219,12 @@ class Session(WaitingSession):
         kept.enter_context(self.watcher.kept(number))
         # A job that goes on after its server said the end is cancelled then: that is no news for anybody.
         patience = LINGER if self._ended.is_set() else None
-        return asyncio.ensure_future(self._last_words(number, kept, patience))
+        words = asyncio.ensure_future(self._last_words(number, kept, patience))
+        if self.chronicle is not None:
+            self.chronicle.last_words = words
+        return words
 
-    async def _last_words(self, number: int, kept: contextlib.ExitStack, patience: float | None) -> str:
+    async def _last_words(self, number: int, kept: contextlib.ExitStack, patience: float | None) -> LastWords:
         view = None
         with kept, contextlib.suppress(TimeoutError), self.watcher.waiting():
             async with asyncio.timeout(patience):
@@ -211,17 +232,17 @@ class Session(WaitingSession):
                 while view is None or view.ending is None:
                     view = await self.watcher.changed(number, view)
                     if view is None:
-                        return ""
+                        return LastWords(None, "")
         ending = view.ending if view is not None else None
         if ending is None or PHASES.get(ending.state) is not Phase.ENDED:
-            return ""
+            return LastWords(None, "")
         if ending.state == "COMPLETED" and not ending.exit_code:
-            return ""
+            return LastWords(ending, "")
         request = self._asked_for()
         if request is None:
-            return ""
+            return LastWords(ending, "")
         home, log = await self._left_behind(number)
-        return failure.sentence(ending, request, home, log, ran=True)
+        return LastWords(ending, failure.sentence(ending, request, home, log, ran=True))
 
     async def _left_behind(self, number: int) -> tuple[str, str]:
         """Return the owner's home and the end of a job's log, as far as they can be had."""
@@ -250,6 +271,7 @@ class Session(WaitingSession):
             if await self.poll() is not None:
                 return None
             host, port = await self._known_address(), self._port
+            self._ready(self.watcher.view(int(self.job_id)))
         else:
             host, port = await self._until_up()
         scheme = "https" if self.internal_ssl else "http"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, TypeVar
 
-from carme_hub.spawner import accounting, answers, estimate, sweep, timelimit
+from carme_hub.spawner import accounting, answers, estimate, sweep, timelimit, usage
 from carme_hub.spawner.cluster import NODES_FORMAT, parse_nodes, parse_partitions, with_rules
 
 if TYPE_CHECKING:
@@ -530,6 +530,40 @@ class Slurm:
         if _UNAVAILABLE.search(done.err):
             raise _silent(done)
         raise SlurmError(f"Slurm did not extend the session: {answers.one_line(done.err)}.")
+
+    async def batch_script(self, job_id: int, account: Account) -> str:
+        """Return the batch script of a job as Slurm has it, asked for as its owner; or nothing."""
+        with contextlib.suppress(SlurmError):
+            words = [f"{self.folder}/scontrol", "write", "batch_script", str(job_id), "-"]
+            done = await self.run(words, account=account)
+            return done.out if done.code == 0 else ""
+        return ""
+
+    async def use(self, job_id: int, account: Account) -> usage.Use | None:
+        """Ask the nodes of a running job what it uses, as its owner; None without an answer."""
+        with contextlib.suppress(SlurmError):
+            words = [f"{self.folder}/sstat", f"--jobs={job_id}", "--allsteps", "--noheader", "--parsable2"]
+            # A node that does not answer is waited for, but nobody's session waits behind it.
+            done = await self.run(
+                [*words, f"--format={','.join(usage.USE)}"], account=account, slots=self._homes
+            )
+            return usage.parse_use(done.out)
+        return None
+
+    async def records(self, job_ids: Collection[int]) -> dict[int, usage.Record]:
+        """Ask accounting for jobs, all with one sacct; those that it does not know are left out.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When it does not answer.
+        """
+        words = [f"{self.folder}/sacct", "--noheader", "--parsable2", f"--delimiter={usage.SEPARATOR}"]
+        words += [f"--jobs={','.join(map(str, sorted(job_ids)))}", f"--format={','.join(usage.RECORD)}"]
+        done = await self.run(words, env=_SECONDS, slots=self._homes)
+        if done.code:
+            raise _silent(done)
+        return await _read(usage.parse_records, done.out, frozenset(job_ids))
 
     async def marked(self, hub: str, job_id: int | None = None) -> list[sweep.MarkedJob]:
         """Ask for all jobs that a hub has marked and that have not ended, whoever owns them; or for one job.

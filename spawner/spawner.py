@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any
 from jupyterhub.spawner import Spawner
 from wrapspawner import WrapSpawner
 
-from carme_hub.spawner import card, choices, estimate_page, interrupted, named, progress, rows, start_pages, sweep
+from carme_hub.spawner import (
+    card,
+    choices,
+    closed,
+    doors,
+    interrupted,
+    progress,
+    roll,
+    rows,
+    start_pages,
+    sweep,
+    warner,
+)
 from carme_hub.spawner.answers import Phase
 from carme_hub.spawner.backends import backend_of, is_known, known_clusters
 from carme_hub.spawner.errors import SessionError
@@ -31,15 +43,15 @@ if TYPE_CHECKING:
     from traitlets.config import Config
 
     from carme_hub.spawner.catalog import Catalog
+    from carme_hub.spawner.chronicle import LastWords
     from carme_hub.spawner.session import Session
     from carme_hub.spawner.summary import Summary
     from carme_hub.spawner.timelimit import TimeLimit
 
 
-estimate_page.register()
+doors.open_all()
 interrupted.install()
 start_pages.install()
-named.add_handler()
 
 NEWS = 5.0  # seconds to wait until Slurm shows a limit that it took
 
@@ -100,6 +112,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         self.child_class = session_class(cluster) if is_known(self, cluster) else LostSession
         child = self.construct_child()
         child.cluster = cluster
+        roll.enter(self)
         return child
 
     async def start(self) -> tuple[str, int]:
@@ -110,6 +123,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         SessionError
             With a sentence for the person.
         """
+        await closed.check(self.user)
         await self.learn()
         request = self.parse_options(self.user_options)
         # From here to the child, which `held` counts, nothing is awaited.
@@ -183,8 +197,16 @@ class CarmeSpawner(Resuming, OfferingSpawner):
     def start_polling(self) -> None:
         """Poll as JupyterHub does, and notice the end as soon as the watcher or the job tells it."""
         super().start_polling()
+        if self._spawn_future is not None:
+            self._spawn_future.add_done_callback(lambda _future: roll.news())
         if self.child is not None:
+            warner.begin(self.child)
             self._guard = asyncio.ensure_future(self._notice_end(self.child))
+
+    def stop_polling(self) -> None:
+        """Stop as JupyterHub does, at the begin of each end; who looks at the sessions sees it."""
+        super().stop_polling()
+        roll.news()
 
     async def _notice_end(self, child: Session) -> None:
         """Have JupyterHub remove the route when the job ends: its port is free for anybody then."""
@@ -208,10 +230,10 @@ class CarmeSpawner(Resuming, OfferingSpawner):
             self._teller = asyncio.ensure_future(self._tell_end(number, words, told))
 
     async def _tell_end(
-        self, number: int, words: asyncio.Future[str] | None, told: asyncio.Future[None]
+        self, number: int, words: asyncio.Future[LastWords] | None, told: asyncio.Future[None]
     ) -> None:
         """Leave a sentence about the end of a session that nobody stopped, until the next one is started."""
-        sentence = await words if words is not None else ""
+        sentence = (await words).sentence if words is not None else ""
         if self._spawn_future is not told:
             return
         if sentence:
@@ -329,5 +351,6 @@ class CarmeSpawner(Resuming, OfferingSpawner):
 
     def clear_state(self) -> None:
         """Forget the session."""
+        roll.leave(self)
         WrapSpawner.clear_state(self)
         self._begun.clear()

@@ -89,6 +89,8 @@ class Watcher:
         Where the answers come from.
     log
         Warnings go here, never a job's environment.
+    on_news
+        Called when a job looks different from before; it must not wait.
 
     Notes
     -----
@@ -98,8 +100,14 @@ class Watcher:
     none.
     """
 
-    def __init__(self, source: Source, log: logging.Logger | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        log: logging.Logger | None = None,
+        on_news: Callable[[], None] = lambda: None,
+    ) -> None:
         self._source = source
+        self._on_news = on_news
         self._log = log or logging.getLogger(__name__)
         self._jobs: dict[int, _Watched] = {}
         self._abandoned: dict[int, _Abandoned] = {}
@@ -335,6 +343,7 @@ class Watcher:
             self._log.error("The watcher could not do its work", exc_info=error)
 
     def _wake(self) -> None:
+        self._on_news()
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 

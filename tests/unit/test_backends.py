@@ -1,6 +1,7 @@
 """What profiles run on: the entries of ``clusters`` and the hub's own machine."""
 
 import gc
+import time
 import weakref
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 
 from carme_hub.spawner.backends import LOCAL, read_clusters
 from carme_hub.spawner.catalog import CatalogError
+from carme_hub.spawner.events import Facts
 from carme_hub.spawner.session import LocalSession, SlurmSession
 from carme_hub.spawner.slurm import SlurmUnavailable
 from carme_hub.spawner.spawner import CarmeSpawner
@@ -75,9 +77,27 @@ def test_a_restarted_hub_makes_the_same_session_from_its_state(cluster, kind):
         "port": 40000,
         "api_token_id": 3,
     }
+    facts = Facts(submitted=1_800_000_000, profile="here", title="Here", nodes=2, cpus=8)
+    state["facts"] = facts.kept()
     one.load_state(state)
     assert type(one.child) is kind
     assert one.get_state() == state
+    assert one.child.facts == facts
+
+
+def test_the_facts_of_a_session_of_an_older_hub_are_made_up_from_its_options():
+    one = spawner(clusters=CLUSTERS)
+    options = {"profile": "gpu", "image": "base", "nodes": 2, "gpus": 3, "gpu_type": "a100"}
+    one.load_state({"cluster": "small", "job_id": "7", "session": options})
+    facts = one.child.facts
+    assert (facts.profile, facts.image, facts.nodes, facts.gpus, facts.gpu_type) == (
+        "gpu",
+        "base",
+        2,
+        6,
+        "a100",
+    )
+    assert abs(facts.submitted - time.time()) < 60
     one.clear_state()
     assert one.child is None
     assert one.get_state() == {}
