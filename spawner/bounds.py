@@ -72,11 +72,12 @@ def _sizes(profile: Profile, partition: Partition, nodes: Sequence[Node]) -> dic
         changes["default_nodes"] = min(profile.default_nodes, most)
     if not profile.max_gpus_per_node:
         return changes
-    kinds = sorted({name for node in nodes for name in node.gres if name.partition(":")[0] == "gpu"})
-    if not profile.gpu_types and len(kinds) > 1:
-        # "gpu" is any of them.
-        types = [name.removeprefix("gpu:") for name in kinds if name != "gpu"]
-        changes["gpu_types"] = ("gpu", *types)
+    if not profile.gpu_types:
+        kinds = sorted({name for node in nodes for name in node.gres if name.partition(":")[0] == "gpu"})
+        if len(kinds) > 1:
+            # "gpu" is any of them.
+            types = [name.removeprefix("gpu:") for name in kinds if name != "gpu"]
+            changes["gpu_types"] = ("gpu", *types)
     if profile.max_gpus_per_node == MAX_GPUS:
         types = list(profile.gpu_types) or ["gpu"]
         most = max((_most(nodes, name) for name in types), default=0)

@@ -16,14 +16,17 @@ class SessionError(SpawnException):  # type: ignore[misc]  # JupyterHub has no t
         The option it is about (`carme_hub.spawner.request.FIELDS`); empty for none.
     log
         The end of the session's log as plain text: what the session wrote, which is its owner's.
+    short
+        The sentence without the option's name, for a place where that is said already.
     """
 
     def __init__(
-        self, sentence: str, *, reason: str, status_code: int, log: str = "", field: str = ""
+        self, sentence: str, *, reason: str, status_code: int, log: str = "", field: str = "", short: str = ""
     ) -> None:
         super().__init__(sentence, reason=reason, status_code=status_code)
         self.field = field
         self.log = failure.last_lines(log)
+        self.short = short or sentence
         self.jupyterhub_message = sentence
         if log:
             self.jupyterhub_html_message = failure.as_html(sentence, log)

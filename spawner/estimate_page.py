@@ -3,7 +3,8 @@
 The body holds options as for a start; ``/hub/api/carme/estimate/NAME`` asks for somebody else. The question
 is about one more session, that of ``.../NAME/SERVER`` about a session in the place of that one. Who may start
 sessions for a person may ask. The controller is asked for one of a person's questions at a time, and for few
-in all; the same question has the same answer for some seconds.
+in all; the same question has the same answer for some seconds (`carme_hub.spawner.estimates`), and a start
+within them does not ask again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub.apihandlers import APIHandler
@@ -23,15 +23,14 @@ from carme_hub.spawner.offer import OfferingSpawner
 from carme_hub.spawner.slurm import SlurmError
 
 if TYPE_CHECKING:
+    from carme_hub.spawner.estimate import Estimate
     from carme_hub.spawner.request import JobRequest
 
-FRESH = 15.0  # seconds for which an answer counts
 PAUSE = 0.5  # seconds between two questions of one person to the controller
 AT_ONCE = 2  # questions of all people
 LONGEST_BODY = 4000  # bytes
-_MOST = 1000  # answers to remember
+_MOST = 1000  # people to remember
 
-_ANSWERS: OrderedDict[tuple[str, str], tuple[float, dict[str, object]]] = OrderedDict()
 _BUSY: set[str] = set()
 _LAST: dict[str, float] = {}
 _FREE = asyncio.Semaphore(AT_ONCE)
@@ -40,8 +39,9 @@ _FREE = asyncio.Semaphore(AT_ONCE)
 class EstimateHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
     """Answers with ``{"start": seconds since 1970 or null, "nodes", "partition", "sentence"}``.
 
-    What is not on offer, exceeds a limit or would be refused by Slurm is a 400 with ``field`` and
-    ``sentence``; 429 means that another question of the same person is still open.
+    What is not on offer, exceeds a limit or would be refused by Slurm is a 400 with ``field``, ``sentence``
+    and ``short`` (the sentence without the field's name); 429 means that another question of the same person
+    is still open.
     """
 
     @web.authenticated
@@ -70,38 +70,35 @@ class EstimateHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no ty
             answer = await self._ask(spawner, request)
         except SessionError as error:
             self.set_status(400)
-            answer = {"field": error.field, "sentence": error.jupyterhub_message}
+            answer = {"field": error.field, "sentence": error.jupyterhub_message, "short": error.short}
         except SlurmError as error:
             self.set_status(503)
-            answer = {"field": "", "sentence": str(error)}
+            answer = {"field": "", "sentence": str(error), "short": str(error)}
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps(answer))
 
     async def _ask(self, spawner: OfferingSpawner, request: JobRequest) -> dict[str, object]:
+        estimate = spawner.known_estimate(request)
+        if estimate is None:
+            estimate = await self._estimate(spawner, request)
+        return {
+            "start": estimate.start,
+            "nodes": estimate.nodes,
+            "partition": estimate.partition,
+            "sentence": estimate.sentence,
+        }
+
+    async def _estimate(self, spawner: OfferingSpawner, request: JobRequest) -> Estimate:
         name = spawner.user.name
-        question = (name, json.dumps(request.options(), sort_keys=True))
-        known = _ANSWERS.get(question)
-        if known is not None and time.monotonic() - known[0] < FRESH:
-            return known[1]
         if name in _BUSY or time.monotonic() - _LAST.get(name, -PAUSE) < PAUSE:
             self.set_header("Retry-After", "1")
             raise web.HTTPError(429, "Another estimate for this person was asked for a moment ago.")
         _BUSY.add(name)
         try:
             async with _FREE:
-                estimate = await spawner.estimate(request)
+                return await spawner.estimate(request)
         finally:
             _BUSY.discard(name)
             _LAST[name] = time.monotonic()
             if len(_LAST) > _MOST:
                 _LAST.clear()
-        answer: dict[str, object] = {
-            "start": estimate.start,
-            "nodes": estimate.nodes,
-            "partition": estimate.partition,
-            "sentence": estimate.sentence,
-        }
-        _ANSWERS[question] = (time.monotonic(), answer)
-        while len(_ANSWERS) > _MOST:
-            _ANSWERS.popitem(last=False)
-        return answer

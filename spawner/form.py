@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,51 @@ from carme_hub.spawner.request import FIELDS
 from carme_hub.spawner.values import MAX_TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from carme_hub.spawner.catalog import Catalog, Image, Profile
+    from carme_hub.spawner.free import Free
 
 
 # Fields that few people need; the page shows them when they are asked for.
 FOLDED = ("cpus", "memory", "account", "qos", "reservation", "constraint")
+
+# Time limits that the page offers to click, in minutes, and how many of them.
+TIMES = (30, 60, 120, 240, 480, 1440, 2880, 10080)
+MOST_TIMES = 6
+# With more cards than this, the one that was chosen last stands first.
+MANY = 8
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a request: the option it is about (empty: none in particular), and a sentence."""
+
+    field: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a session would hold.
+
+    Attributes
+    ----------
+    gpus
+        On each node.
+    cpus, memory
+        Of all nodes together; memory in MiB, None when it is not known.
+    """
+
+    nodes: int
+    gpus: int
+    cpus: int
+    memory: int | None
+
+    @property
+    def memory_text(self) -> str:
+        """Return the memory for people; empty when it is not known."""
+        return units.show_binary(self.memory) if self.memory else ""
 
 
 @dataclass(frozen=True)
@@ -38,13 +77,85 @@ class Card:
         Text by option name: what the person gave a moment ago, or chose last for this profile, whether it is
         allowed or not; else the profile's defaults.
     open
-        Whether it is the profile that was asked for.
+        Whether it is the profile that was asked for, or chosen last.
+    free
+        What of it is free now; None when that is not known.
+    problem
+        What is wrong with ``values``, if somebody tried to start them.
     """
 
     profile: Profile
     images: tuple[Image, ...]
     values: Mapping[str, str]
     open: bool
+    free: Free | None = None
+    problem: Problem | None = None
+
+    @property
+    def shown_fields(self) -> frozenset[str]:
+        """Return the options that the page has a field for."""
+        profile = self.profile
+        found = {
+            "gpus": profile.max_gpus_per_node > 0,
+            "gpu_type": len(profile.gpu_types) > 1,
+            "nodes": profile.max_nodes > profile.min_nodes,
+            "time": profile.max_time > profile.min_time,
+            "cpus": bool(profile.max_cpus),
+            "memory": bool(profile.max_memory),
+        }
+        names = {name for name, shown in found.items() if shown} | {choice.option for choice in self.choices}
+        return frozenset() if profile.course else frozenset({"image", *names})
+
+    @property
+    def minutes(self) -> int:
+        """Return the time limit of `values` in minutes; the profile's own where that is no time."""
+        return units.minutes_or_none(self.values["time"]) or self.profile.default_time
+
+    @staticmethod
+    def binary(amount: int) -> str:
+        """Write MiB for people."""
+        return units.show_binary(amount)
+
+    def error(self, option: str) -> str:
+        """Return the sentence to show at a field; empty when nothing is wrong with it."""
+        return self.problem.sentence if self.problem and self.problem.field == option else ""
+
+    @property
+    def free_age(self) -> int:
+        """Return the age of `free` in minutes when it is old, else 0."""
+        return self.free.age(time.monotonic()) if self.free else 0
+
+    @property
+    def times(self) -> list[tuple[int, str]]:
+        """Return time limits to click: minutes, and as Slurm writes them."""
+        profile = self.profile
+        fit = [minutes for minutes in TIMES if profile.min_time <= minutes <= profile.max_time]
+        return [(minutes, units.show_minutes(minutes)) for minutes in fit[-MOST_TIMES:]]
+
+    @property
+    def totals(self) -> Totals | None:
+        """Return what the session of `values` would hold; None when they are no numbers.
+
+        templates/static/spawn.js follows the fields with the same rules.
+        """
+        profile, values = self.profile, self.values
+        try:
+            nodes = int(values["nodes"][:9])
+            gpus = int(values["gpus"][:9]) if profile.max_gpus_per_node else 0
+            cpus = int(values["cpus"][:9]) if profile.max_cpus else profile.cpus or 1
+            memory = units.mebibytes(values["memory"]) if profile.max_memory else profile.memory
+        except ValueError:
+            return None
+        if profile.cpus_per_gpu:
+            cpus = profile.cpus_per_gpu * gpus
+        if profile.memory_per_gpu:
+            memory = profile.memory_per_gpu * gpus
+        return Totals(nodes, gpus, nodes * cpus, nodes * memory if memory else None)
+
+    @property
+    def id(self) -> str:
+        """Return what the ids of its fields begin with."""
+        return f"profile-{self.profile.name}"
 
     @property
     def max_time(self) -> str:
@@ -70,30 +181,10 @@ class Card:
 
     @property
     def advanced_used(self) -> bool:
-        """Say whether one of the folded fields holds something else than the profile's default."""
-        return any(
+        """Say whether one of the folded fields is wrong or holds something else than the default."""
+        return bool(self.problem and self.problem.field in FOLDED) or any(
             self.values[name] != value for name, value in _defaults(self.profile).items() if name in FOLDED
         )
-
-    @property
-    def resources(self) -> list[str]:
-        """Return cores and memory in words."""
-        profile, words = self.profile, []
-        if profile.max_cpus:
-            words.append(f"up to {profile.max_cpus} {_cores(profile.max_cpus)}")
-        elif profile.cpus_per_gpu:
-            words.append(f"{profile.cpus_per_gpu} {_cores(profile.cpus_per_gpu)} per GPU")
-        else:
-            words.append(f"{profile.cpus or 1} {_cores(profile.cpus or 1)}")
-        if profile.memory_per_gpu:
-            words.append(f"{units.show_mebibytes(profile.memory_per_gpu)} memory per GPU")
-        elif profile.max_memory:
-            words.append(f"up to {self.max_memory} memory")
-        elif profile.memory:
-            words.append(f"{units.show_mebibytes(profile.memory)} memory")
-        if profile.min_nodes == profile.max_nodes > 1:
-            words.append(f"{profile.max_nodes} nodes")
-        return words
 
 
 @dataclass(frozen=True)
@@ -104,11 +195,36 @@ class SpawnForm:
     ----------
     session
         Name of the server it starts; empty for the default one.
+    problem
+        What was wrong with the request that comes back.
+    from_link
+        Whether a link has filled it in.
+    estimates
+        Whether the hub can be asked when a session would start.
     """
 
     courses: tuple[Card, ...]
     profiles: tuple[Card, ...]
     session: str = ""
+    problem: Problem | None = None
+    from_link: bool = False
+    estimates: bool = False
+
+    @property
+    def many(self) -> bool:
+        """Say whether there is so much to choose from that people will want to search."""
+        return len(self.courses) + len(self.profiles) > MANY
+
+    @property
+    def problem_at(self) -> str:
+        """Return the id of the field that the problem is at; empty when it has none on the page."""
+        problem = self.problem
+        if problem is None:
+            return ""
+        cards = (card for card in (*self.courses, *self.profiles) if card.open)
+        return next(
+            (f"{card.id}-{problem.field}" for card in cards if problem.field in card.shown_fields), ""
+        )
 
     @classmethod
     def build(
@@ -117,6 +233,11 @@ class SpawnForm:
         given: Mapping[str, str],
         last: Mapping[str, Mapping[str, str]] | None = None,
         session: str = "",
+        *,
+        free: Callable[[Profile], Free | None] = lambda _profile: None,
+        problem: Problem | None = None,
+        from_link: bool = False,
+        estimates: bool = False,
     ) -> SpawnForm:
         """Make the cards.
 
@@ -127,26 +248,47 @@ class SpawnForm:
         given
             Options to show again, by name; may be anything a person could send.
         last
-            The person's last choice for each profile.
+            The person's last choice for each profile, the newest last.
         session
             Name of the server it starts.
+        free
+            Says what of a profile is free now.
+        problem
+            What is wrong with ``given``.
+        from_link
+            Whether ``given`` is of a link.
+        estimates
+            Whether the hub can be asked when a session would start.
         """
-        asked = given.get("profile", "")
+        last = last or {}
+        asked = given.get("profile") or next(reversed(list(last)), "")
+
+        def chosen(profile: Profile) -> Mapping[str, str]:
+            if profile.course:
+                return {}  # its one button sends nothing but its name
+            return given if profile.name == given.get("profile") else last.get(profile.name, {})
+
         cards = [
-            _card(
-                profile, offered, given if name == asked else (last or {}).get(name, {}), opened=name == asked
+            Card(
+                profile,
+                tuple(offered.images[image] for image in profile.images),
+                _values(profile, chosen(profile)),
+                open=name == asked,
+                free=free(profile),
+                problem=problem if name == asked else None,
             )
             for name, profile in offered.profiles.items()
         ]
+        if len(cards) > MANY:
+            cards.sort(key=lambda card: not card.open)
         return cls(
             courses=tuple(card for card in cards if card.profile.course),
             profiles=tuple(card for card in cards if not card.profile.course),
             session=session,
+            problem=problem,
+            from_link=from_link,
+            estimates=estimates,
         )
-
-
-def _cores(number: int) -> str:
-    return "core" if number == 1 else "cores"
 
 
 def _defaults(profile: Profile) -> dict[str, str]:
@@ -163,10 +305,10 @@ def _defaults(profile: Profile) -> dict[str, str]:
     }
 
 
-def _card(profile: Profile, offered: Catalog, given: Mapping[str, str], *, opened: bool) -> Card:
+def _values(profile: Profile, given: Mapping[str, str]) -> dict[str, str]:
     values = _defaults(profile)
     values |= {name: value for name, value in given.items() if name in values}
     if values["time"].isascii() and values["time"].isdigit():
         # Stored as minutes, shown as people and Slurm write it.
         values["time"] = units.show_minutes(int(values["time"][:9]))
-    return Card(profile, tuple(offered.images[name] for name in profile.images), values, opened)
+    return values

@@ -11,12 +11,33 @@ from urllib.parse import quote
 
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.slugs import is_valid_safe_slug
+from sqlalchemy.orm import object_session
 from tornado import web
 
 WRONG = (
     "A session's name has at most 30 characters: lower case letters, digits and single hyphens, "
     "with a letter at first and no hyphen at the end."
 )
+
+
+def drop_unused(user: Any, name: str) -> None:
+    """Remove the row of a named server that was only looked at.
+
+    JupyterHub makes one for whoever opens the server's form, and none of the form's further steps needs it: a
+    start makes it anew. Without this, each name that was ever tried would stay, and count among those that a
+    person may have.
+    """
+    spawner: Any = user.spawners.get(name) if name else None
+    row: Any = getattr(spawner, "orm_spawner", None)
+    session = object_session(row) if row is not None else None
+    if session is None or spawner.in_use:
+        return
+    # Nothing that a start leaves behind: neither a time, nor options, nor a state, nor a name to be shown.
+    if row.server or row.started or row.user_options or row.state or row.display_name not in {"", None, name}:
+        return
+    user.spawners.pop(name)
+    session.delete(row)
+    session.commit()
 
 
 class NamedSessionHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub has no types

@@ -6,20 +6,22 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from traitlets import Dict, Instance, Integer, List, default, observe
 from traitlets.config import Config
 from wrapspawner import WrapSpawner
 
-from carme_hub.spawner import associations, choices, closed, limits, progress, report, script
+from carme_hub.spawner import associations, choices, closed, limits, named, progress, report, script
 from carme_hub.spawner.backends import backend_of
 from carme_hub.spawner.bounds import partition_of, within
 from carme_hub.spawner.description import described, limited
 from carme_hub.spawner.errors import SessionError
 from carme_hub.spawner.estimate import Estimate, Refusal, told
-from carme_hub.spawner.form import SpawnForm
+from carme_hub.spawner.estimates import ESTIMATES
+from carme_hub.spawner.form import Problem, SpawnForm
+from carme_hub.spawner.free import Free, remembered
 from carme_hub.spawner.people import Standing
 from carme_hub.spawner.request import JobRequest, Person, RequestError, from_form, harmless
 from carme_hub.spawner.settings import SessionSettings
@@ -36,8 +38,19 @@ if TYPE_CHECKING:
 
 PATIENCE = 1.5  # seconds that a page or a start waits for Slurm's first answer about a person or the nodes
 TEST_PATIENCE = 5.0  # seconds that a form waits for "sbatch --test-only"
+CHOSEN = 60.0  # seconds in which JupyterHub will have begun with what a form has chosen
 
 report.disarm_batchspawner()
+
+
+@dataclass(frozen=True)
+class Again:
+    """Options to show once more: of which server, what is wrong with them, whether they are a link's."""
+
+    server: str
+    options: Mapping[str, str]
+    problem: Problem | None = None
+    from_link: bool = False
 
 
 class NotStartedYet(Exception):  # noqa: N818 - no error: a link fills in the form, a person presses Start
@@ -128,8 +141,9 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
     def __init__(self, **traits: Any) -> None:
         self._catalog: Catalog | None = None
         self._limit_rules: LimitRules | None = None
-        self._again: tuple[str, dict[str, str]] | None = None
+        self._again: Again | None = None
         self._checking = False
+        self._chosen = -CHOSEN
         self._testing = asyncio.Lock()
         super().__init__(**traits)
         if isinstance(self.log, logging.Logger):
@@ -210,12 +224,32 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
     async def form(self) -> SpawnForm:
         """Return the page's fields, with what was asked for a moment ago, else with the last choices."""
         again, self._again = self._again, None
-        name, given = again or (self.name, None)
+        again = again or Again(self.name, self._last_options())
         await self.learn()
-        last = choices.of(self.user)
-        if given is None:
-            given = harmless(self.orm_spawner.user_options if self.orm_spawner else None)
-        return SpawnForm.build(self.offered(), given, last, session=name)
+        form = SpawnForm.build(
+            self.offered(),
+            again.options,
+            choices.of(self.user),
+            session=again.server,
+            free=self.free,
+            problem=again.problem,
+            from_link=again.from_link,
+            estimates=True,
+        )
+        named.drop_unused(self.user, again.server)
+        return form
+
+    def _last_options(self) -> dict[str, str]:
+        return harmless(self.orm_spawner.user_options if self.orm_spawner else None)
+
+    def free(self, profile: Profile) -> Free | None:
+        """Return what of an offered profile is free now, by the last picture of its cluster."""
+        return remembered(profile, self._backend(profile).watcher.cluster)
+
+    @property
+    def in_use(self) -> bool:
+        """Say whether a start is on its way or was chosen a moment ago, or the session runs."""
+        return bool(self.active) or self._checking or time.monotonic() - self._chosen < CHOSEN
 
     def parse_options(self, options: object) -> JobRequest:
         """Check options of any origin against what this person can have.
@@ -226,7 +260,7 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
             With status 400 and the sentence about what is not on offer.
         """
         try:
-            request = JobRequest.parse(options, self.offered(), self.person)
+            request = JobRequest.of(options, self.offered())
             backend = self._backend(request.profile)
             if backend.people is not None:
                 standing = backend.people.known(self.user.name)
@@ -270,49 +304,79 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
         SlurmError
             When Slurm does not answer.
         """
-        slurm = self._backend(request.profile).slurm
+        backend = self._backend(request.profile)
+        slurm = backend.slurm
         if slurm is None:
             return Estimate(int(time.time()), "", "", "It would start at once.")
         account = await account_of(self.user.name)
         answer = await slurm.test(script.render(request, script.trial(account.home)), account)
         if isinstance(answer, Refusal):
-            cluster = self._backend(request.profile).watcher.cluster
+            cluster = backend.watcher.cluster
             sentence = told(answer, request, cluster, partition_of(cluster, request.partition))
             raise _refused(RequestError(answer.field, sentence))
+        ESTIMATES.keep(self.user.name, request, answer)
         return answer
+
+    def known_estimate(self, request: JobRequest) -> Estimate | None:
+        """Return what Slurm said a moment ago of this very request of this person; None when it did not."""
+        return ESTIMATES.known(self.user.name, request)
 
     async def _read_form(self, form: Mapping[str, list[object]]) -> dict[str, str | int]:
         """Check a form as far as that is possible before a start: what is refused comes back filled in."""
         options = from_form(form)
+        again = Again(self.name, harmless(options))
         # After an error JupyterHub shows the form of the default server, whichever was meant.
-        self.user.spawner._again = (self.name, harmless(options))  # noqa: SLF001 - the same class
+        default = self.user.spawner
+        default._again = again  # noqa: SLF001 - the same class
+        try:
+            request = await self._checked(options)
+        except SessionError as error:
+            default._again = replace(again, problem=Problem(error.field, error.short))  # noqa: SLF001 - as above
+            raise
+        default._again = None  # noqa: SLF001 - as above
+        self._chosen = time.monotonic()
+        return request.options()
+
+    async def _checked(self, options: object) -> JobRequest:
+        """Check the options of a form, and ask Slurm what it says of them."""
         if self._checking:
-            raise SessionError("This session is being started already.", reason="twice", status_code=409)
+            raise _started_twice()
         self._checking = True
         try:
             await closed.check(self.user)
             await self.learn()
             request = self.parse_options(options)
             self.admit(request)
-            with contextlib.suppress(SlurmError, TimeoutError, ValueError):
-                # No answer is no refusal: the start itself gets one.
-                # One of a person's at a time: what they ask of Slurm at once must not be everybody's turn.
-                async with asyncio.timeout(TEST_PATIENCE), self.user.spawner._testing:  # noqa: SLF001 - as above
-                    await self.estimate(request)
+            if self.known_estimate(request) is None:
+                with contextlib.suppress(SlurmError, TimeoutError, ValueError):
+                    # No answer is no refusal: the start itself gets one.
+                    # One of a person's at a time: their questions must not be everybody's turn.
+                    one = self.user.spawner._testing  # noqa: SLF001 - the same class
+                    async with asyncio.timeout(TEST_PATIENCE), one:
+                        await self.estimate(request)
         finally:
             self._checking = False
         if self.active:
-            raise SessionError("This session is being started already.", reason="twice", status_code=409)
-        self.user.spawner._again = None  # noqa: SLF001 - as above
-        return request.options()
+            raise _started_twice()
+        return request
 
     def options_from_query(self, query_data: Mapping[str, list[object]]) -> NoReturn:
         """Fill in the form from a link. A link never starts a job by itself."""
         options = from_form(query_data)
-        self._again = (self.name, harmless(options))
-        self.parse_options(options)
+        self._again = again = Again(self.name, harmless(options), from_link=True)
+        try:
+            self.parse_options(options)
+        except SessionError as error:
+            self._again = replace(again, problem=Problem(error.field, error.short))
+            raise
         raise NotStartedYet
 
 
+def _started_twice() -> SessionError:
+    return SessionError("This session is being started already.", reason="twice", status_code=409)
+
+
 def _refused(error: RequestError) -> SessionError:
-    return SessionError(error.sentence, reason="options", status_code=400, field=error.field)
+    return SessionError(
+        error.sentence, reason="options", status_code=400, field=error.field, short=error.short
+    )

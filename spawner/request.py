@@ -48,6 +48,8 @@ class RequestError(ValueError):
         Name of the option, for example ``gpus``; empty when the whole request is meant.
     sentence
         For the person: which field, what was asked, what is allowed.
+    short
+        The same without the field's name, to stand at the field.
     """
 
     def __init__(self, field: str, sentence: str) -> None:
@@ -55,6 +57,7 @@ class RequestError(ValueError):
         super().__init__(label + sentence)
         self.field = field
         self.sentence = label + sentence
+        self.short = sentence
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,18 @@ class JobRequest:
         RequestError
             With a sentence that names the field, what was asked and what is allowed.
         """
+        return cls.of(options, catalog.visible_to(person.groups))
+
+    @classmethod
+    def of(cls, options: object, offered: Catalog) -> JobRequest:
+        """Do what `parse` does, with a catalogue in which is only what the person may see already.
+
+        Raises
+        ------
+        RequestError
+            As `parse`.
+        """
         values = _strict(options)
-        offered = catalog.visible_to(person.groups)
         profile = _profile(values, offered)
         name = _choice("image", values, profile.images, profile.images[0])
         image = offered.images[name]

@@ -62,7 +62,7 @@ def test_a_profile_fixes_nodes_and_time():
         JobRequest.parse({"nodes": 1}, catalog, Person("rosa"))
     with pytest.raises(RequestError, match=r"\(time\): 1:00:00 asked, only 4:00:00 allowed"):
         JobRequest.parse({"time": 60}, catalog, Person("rosa"))
-    assert "2 nodes" in SpawnForm.build(catalog, {}).profiles[0].resources
+    assert SpawnForm.build(catalog, {}).profiles[0].totals.nodes == 2
 
 
 def test_a_profile_bounds_nodes_and_time_and_says_what_the_form_begins_with():
@@ -260,4 +260,4 @@ def test_the_form_shows_what_was_asked_for_in_its_profile_only(catalog):
     assert (gpu.values["gpus"], gpu.values["time"], gpu.max_time) == ("9", "1:30:00", "1-00:00:00")
     assert not course.open
     assert course.values["gpus"] == "0"
-    assert course.resources == ["1 core", "1G memory"]
+    assert (course.totals.cpus, course.totals.memory_text) == (1, "1 GiB")
