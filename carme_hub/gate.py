@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jupyterhub.auth import Authenticator
 from traitlets import TraitError
 
 from carme_hub.authenticator.authenticator import CarmeAuthenticator
@@ -12,7 +13,20 @@ from carme_hub.service import registration
 from carme_hub.spawner.spawner import check_config
 
 
-class SiteAuthenticator(CarmeAuthenticator):
+class WithService(Authenticator):  # type: ignore[misc]  # JupyterHub ships no types
+    """What an authenticator of a carme-hub adds to the hub beside letting people in: the service's part."""
+
+    def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:
+        """Add the short addresses of the service's pages, and let the service come up beside the hub."""
+        from carme_hub.service import hub_pages  # noqa: PLC0415  it changes JupyterHub's handlers
+
+        for sentence in registration.problems(self.config):
+            self.log.warning(sentence)
+        hub_pages.attach(app)
+        return [*super().get_handlers(app), *hub_pages.handlers()]
+
+
+class SiteAuthenticator(WithService, CarmeAuthenticator):
     """CarmeAuthenticator, made once when the hub starts: the moment to check images, mounts and profiles.
 
     Raises
@@ -29,12 +43,3 @@ class SiteAuthenticator(CarmeAuthenticator):
         except (ValueError, TraitError) as error:
             raise SystemExit(f"carme: the hub does not start.\n{error}") from None
         attach(self.database_url, self.log)
-
-    def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:
-        """Add the short addresses of the service's pages, and let the service come up beside the hub."""
-        from carme_hub.service import hub_pages  # noqa: PLC0415  it changes JupyterHub's handlers
-
-        for sentence in registration.problems(self.config):
-            self.log.warning(sentence)
-        hub_pages.attach(app)
-        return [*super().get_handlers(app), *hub_pages.handlers()]

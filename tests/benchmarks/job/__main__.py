@@ -25,6 +25,7 @@ from tests.benchmarks.figures import put
 from tests.benchmarks.job import site
 from tests.benchmarks.job.figures import Sample, Samples, breakdown, table, verdicts
 from tests.benchmarks.job.plan import FEW, PAGES, Plan
+from tests.benchmarks.job.streams import IDLE, STARTERS
 from tests.benchmarks.job.systems import SYSTEMS
 from tests.benchmarks.machine import TOP, description, said
 
@@ -57,7 +58,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2, help="default: 2")
     parser.add_argument(
-        "--only", type=numbers, default=[], metavar="1,3", help="figures, 1 to 6; default: all"
+        "--only", type=numbers, default=[], metavar="1,3", help="figures, 1 to 7; default: all"
     )
     parser.add_argument(
         "--sessions", type=numbers, default=[0, 10, 100, 500], help="idle sessions; default: 0,10,100,500"
@@ -67,8 +68,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--write", action="store_true", help=f"put the result into {DOCUMENT.name}")
     asked = parser.parse_args()
-    if asked.rounds < 1 or asked.minutes <= 0 or not set(asked.only) <= set(range(1, 7)):
-        parser.error("at least one round, a time above 0, and figures from 1 to 6")
+    if asked.rounds < 1 or asked.minutes <= 0 or not set(asked.only) <= set(range(1, 8)):
+        parser.error("at least one round, a time above 0, and figures from 1 to 7")
     if not asked.sessions or not 0 <= min(asked.sessions) <= max(asked.sessions) <= len(site.IDLE_PEOPLE):
         parser.error(f"idle sessions: from 0 to {len(site.IDLE_PEOPLE)}")
     asked.sessions = sorted(set(asked.sessions))
@@ -160,7 +161,10 @@ for; both run on the same JupyterHub as carme-hub.
   queue the next time, up to a second later (`batch_sched_delay=0` here).
 - 5: 50 people ask for the page, each {PAGES} times with a second between. batchspawner has no page.
 - 6: processor time of the hub's process and of the commands it runs, and its memory: what the most sessions
-  need more than the fewest, by 100."""
+  need more than the fewest, by 100.
+- 7: processor time of hub and service with dashboards open (one event stream each, through the proxy), while
+  {IDLE} sessions run and {STARTERS} people start and stop sessions all the time. With 0 it is what that alone
+  costs."""
 
 
 def programs() -> list[str]:

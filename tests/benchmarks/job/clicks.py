@@ -111,6 +111,17 @@ class Browser:
             f"{answer.body[:2000]!r}"
         )
 
+    async def stop(self) -> None:
+        """Stop the session, and wait until it is gone."""
+        path = f"/hub/api/users/{self.name}/server?_xsrf={self._xsrf}"
+        answer = await self._ask(path, method="DELETE")
+        while answer.code == 202:
+            await asyncio.sleep(0.2)
+            answer = await self._ask(path, method="DELETE")
+        # 400: it is gone.
+        if answer.code not in {204, 400, 404}:
+            raise ClickError(f"{self.name}'s session cannot be stopped: {answer.code} {answer.body[:500]!r}")
+
     async def _ready(self) -> str:
         """Listen to the start's progress, as the waiting page's script does; return where it leads."""
         seen: list[dict[str, object]] = []

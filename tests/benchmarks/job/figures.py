@@ -31,14 +31,15 @@ class Sample:
     Attributes
     ----------
     figure
-        "idle", "pending", "click", "class" or "page".
+        "idle", "pending", "click", "class", "page" or "streams".
     case
-        How many sessions; 0 where that is no question.
+        How many sessions, or streams; 0 where that is no question.
     others
         Share of the processors that others used meanwhile, from 0 to 1.
     values
         By name: "rpcs" (per minute; for pages, per page), "types", "cpu" and "commands" (seconds of
-        processor time a minute, of the hub and of what it runs), "rss" and "pss" (MiB), "seconds".
+        processor time a minute, of the hub and of what it runs), "rss" and "pss" (MiB), "seconds"; for
+        streams what `streams.measure` returns.
     """
 
     figure: str
@@ -165,6 +166,16 @@ def rows(found: Samples) -> list[Row]:
         ("6. its commands, per 100", lambda s: found.per_hundred("commands", s), cpu),
         ("6. hub's PSS, per 100", lambda s: found.per_hundred("pss", s), mebibytes),
         ("6. hub's RSS, per 100", lambda s: found.per_hundred("rss", s), mebibytes),
+        *_streams(found),
+    ]
+
+
+def _streams(found: Samples) -> list[Row]:
+    names = (("hub", "hub", cpu), ("service", "service", cpu), ("events heard a minute", "events", count))
+    return [
+        (f"7. {title}, {case} dashboards", _value(found, name, "streams", case), say)
+        for case in found.cases("streams")
+        for title, name, say in names
     ]
 
 

@@ -20,12 +20,12 @@ from pathlib import Path
 from carme_hub.demo import site as demo
 from carme_hub.demo.layout import checkout
 from carme_hub.demo.services import Services
-from tests.benchmarks.job import clicks, sessions, site, starts
+from tests.benchmarks.job import clicks, sessions, site, starts, streams
 from tests.benchmarks.job.controller import Count
 from tests.benchmarks.job.figures import BATCH_FLOOR, FLOOR, Sample
 from tests.benchmarks.job.plan import Plan
 from tests.benchmarks.job.site import BENCH, IDLE_PEOPLE, IDLE_PORT, PEOPLE, WAIT, queue, until
-from tests.benchmarks.job.systems import SYSTEMS, URL, Hub, form, hub
+from tests.benchmarks.job.systems import OURS, SYSTEMS, URL, Hub, form, hub
 from tests.benchmarks.machine import busy
 
 PENDING = 100
@@ -99,11 +99,13 @@ class Bench:
 
     def prepare_idle(self) -> None:
         """Have each system start one session, and the cluster run as many idle jobs as are wanted."""
-        for system in SYSTEMS:
+        everybody = self._plan.wants(1, 2, 6)
+        for system in SYSTEMS if everybody else [OURS]:
             with hub(system, self._folder("template", system), self._extra):
                 asyncio.run(_click(system, PEOPLE[0]))
             site.cancel(BENCH)
-        names = IDLE_PEOPLE[: max(self._plan.sessions)]
+        most = max(self._plan.sessions) if everybody else 0
+        names = IDLE_PEOPLE[: max(most, streams.IDLE if self._plan.wants(7) else 0)]
         demo.say(f"submitting {len(names)} idle jobs")
         site.submit_idle(names)
         until(lambda: len(site.idle_jobs()) >= len(names), "the start of all idle jobs", 600)
@@ -127,12 +129,29 @@ class Bench:
                 self._watch("pending", running, PENDING, round_)
             site.cancel(WAIT)
 
+    # --- 7 ---
+
+    def streams(self, round_: int) -> None:
+        """Let people have dashboards open, beside a hub that starts and stops sessions."""
+        names = IDLE_PEOPLE[: streams.IDLE]
+        for number in streams.STREAMS:
+            what = f"streams-{number}-{round_}"
+            with self._seeded(OURS, what, names, more=streams.CONFIGURATION) as running:
+                time.sleep(SETTLE)
+                with self._sample("streams", OURS, number, round_) as values:
+                    values.update(
+                        asyncio.run(streams.measure(running, names, number, 60 * self._plan.minutes))
+                    )
+            site.cancel(BENCH)
+
     @contextlib.contextmanager
-    def _seeded(self, system: str, what: str, names: list[str], partition: str = BENCH) -> Iterator[Hub]:
+    def _seeded(
+        self, system: str, what: str, names: list[str], partition: str = BENCH, more: str = ""
+    ) -> Iterator[Hub]:
         folder = self._folder(what, system)
         jobs = {name: self._jobs[name] for name in names}
         sessions.seed(self._folder("template", system), folder, jobs, IDLE_PORT)
-        with hub(system, folder, self._extra, partition, names) as running:
+        with hub(system, folder, self._extra, partition, names, more) as running:
             yield running
             if names and running.ready() < len(names):
                 raise SystemExit(f"bench: {system} has lost sessions. Its log:\n{running.log[-4000:]}")
@@ -156,7 +175,7 @@ class Bench:
             if self._plan.wants(3, 4, 5):
                 demo.say(f"round {round_ + 1}: clicks, a class, pages")
                 self.starts(round_)
-        if self._plan.wants(1, 2, 6):
+        if self._plan.wants(1, 2, 6, 7):
             self.prepare_idle()
         for round_ in range(self._plan.rounds):
             if self._plan.wants(1, 6):
@@ -165,6 +184,9 @@ class Bench:
             if self._plan.wants(2):
                 demo.say(f"round {round_ + 1}: pending jobs")
                 self.pending(round_)
+            if self._plan.wants(7):
+                demo.say(f"round {round_ + 1}: open dashboards")
+                self.streams(round_)
 
 
 async def _click(system: str, name: str) -> None:

@@ -9,7 +9,7 @@ PAGES = 5  # start pages that each of 50 people asks for
 
 # Seconds on a 2-core machine, measured: a cluster, a hub's start, 100 sessions more at a hub, one idle job.
 _CLUSTER, _HUB, _HUNDRED, _JOB = 25, 4, 3, 0.12
-_CLICKS, _CLASS, _PAGES, _PENDING = 25, 20, 12, 26
+_CLICKS, _CLASS, _PAGES, _PENDING, _STREAMS = 25, 20, 12, 26, 30
 FEW = 100  # sessions; less of them are measured in the first round only: their figures hardly vary
 
 
@@ -39,8 +39,9 @@ class Plan:
             per_system += _HUB + _CLICKS * self.wants(3) + _CLASS * self.wants(4) + _PAGES * self.wants(5)
         if self.wants(2):
             per_system += 60 * self.minutes + _HUB + _PENDING
-        prepared = _JOB * max(self.sessions) + 3 * _HUB if self.wants(1, 2, 6) else 0
+        prepared = _JOB * max(self.sessions) + 3 * _HUB if self.wants(1, 2, 6, 7) else 0
+        opened = self.rounds * 3 * (60 * self.minutes + _STREAMS) * self.wants(7)
         looks = sum(60 * self.minutes + _HUB + _HUNDRED * number / 100 for number in idle)
         looked = looks if self.wants(1, 6) else 0
         floors = 2 * self.rounds * (_CLICKS * self.wants(3) + _CLASS * self.wants(4))
-        return _CLUSTER + floors + prepared + systems * (self.rounds * per_system + looked)
+        return _CLUSTER + floors + prepared + opened + systems * (self.rounds * per_system + looked)

@@ -127,6 +127,23 @@ def form(system: str, partition: str) -> dict[str, str] | None:
     return None
 
 
+@dataclass(frozen=True)
+class Service:
+    """The hub's service."""
+
+    pid: int
+
+    def cpu(self) -> float:
+        """Return its seconds of processor time, without what it runs (proc(5))."""
+        words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> float:
+        """Return its RSS in MiB."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
+
+
 @dataclass
 class Hub:
     """A running hub."""
@@ -167,6 +184,17 @@ class Hub:
         tick = os.sysconf("SC_CLK_TCK")
         return own / tick, children / tick
 
+    def service(self) -> Service | None:
+        """Return the hub's service; None while it does not answer."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for child in children:
+            with contextlib.suppress(OSError):
+                if b"carme_hub.service" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    address = f"{URL}/services/carme/about"
+                    with urllib.request.urlopen(address, timeout=5):  # noqa: S310 - as above
+                        return Service(int(child))
+        return None
+
     def memory(self) -> tuple[float, float]:
         """Return RSS and PSS in MiB (proc(5), smaps_rollup)."""
         lines = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines()[1:]
@@ -175,8 +203,13 @@ class Hub:
 
 
 @contextlib.contextmanager
-def hub(
-    system: str, folder: Path, extra: Mapping[str, str], partition: str = BENCH, wait: Sequence[str] = ()
+def hub(  # noqa: PLR0917 - the last ones are named
+    system: str,
+    folder: Path,
+    extra: Mapping[str, str],
+    partition: str = BENCH,
+    wait: Sequence[str] = (),
+    more: str = "",
 ) -> Iterator[Hub]:
     """
     Run a hub on what the folder holds; it is killed at the end, and its jobs live on.
@@ -186,12 +219,16 @@ def hub(
     extra
         "proxy": configurable-http-proxy's command; "peers": the Python that has batchspawner and
         jupyterhub_moss.
+    more
+        Lines at the end of the configuration; ``{folder}`` is the hub's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(16)
     first = "import carme_hub\ncarme_hub.configure(c)\n" if system == OURS else ""
     common = _COMMON.format(url=URL, address=HEAD_ADDRESS, folder=folder, token=token)
-    (folder / "jupyterhub_config.py").write_text(first + common + configuration(system, partition))
+    (folder / "jupyterhub_config.py").write_text(
+        first + common + configuration(system, partition) + more.replace("{folder}", str(folder))
+    )
     programs = f"{Path(sys.executable).parent}:{Path(extra['proxy']).parent}"
     variables = environment(PATH=f"{programs}:{environment()['PATH']}")
     python = sys.executable if system == OURS else extra["peers"]
