@@ -48,7 +48,7 @@ STARTING = 3.0  # seconds in which the hub's machine has to start a command
 # How many commands run at once: Slurm's controller has more to do than to answer one hub. The pictures of
 # queue and nodes, which all sessions live by, wait for nobody's command; a home that hangs stops only those
 # who read in homes.
-_COMMANDS, _PICTURES, _HOMES = 8, 2, 4
+_COMMANDS, _PICTURES, _HOMES, _LISTS = 8, 2, 4, 1
 _LARGE = 50_000  # characters: what takes longer than some milliseconds to read does not hold up the hub
 _PARSERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="carme-parse")
 # Not asyncio's own threads: a name service that hangs must not stop whatever else uses those.
@@ -156,6 +156,9 @@ class Slurm:
     )
     _homes: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(_HOMES), compare=False, repr=False
+    )
+    _lists: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_LISTS), compare=False, repr=False
     )
 
     async def run(
@@ -304,6 +307,33 @@ class Slurm:
         if done.code:
             raise SlurmUnavailable(f"squeue: {answers.one_line(done.err)}")
         return answers.Picture(taken_at, *await _read(answers.parse_queue, done.out, frozenset(job_ids)))
+
+    async def jobs(self, wanted: str, parse: Callable[[str], T]) -> T:
+        """Ask with one squeue for all jobs of the cluster that have not ended; return what is read of them.
+
+        Parameters
+        ----------
+        wanted
+            What to ask for with ``--Format``.
+        parse
+            Reads the answer, in a thread when that is large.
+
+        Raises
+        ------
+        SlurmUnavailable
+            When there is no complete answer.
+
+        Notes
+        -----
+        It waits for no session's squeue, and none waits for it. Without SLURM_BITSTR_LEN the tasks of an
+        array are cut after 64 characters.
+        """
+        ask = ["--all", "--local", "--noheader", f"--Format={wanted}"]
+        env = _SECONDS | {"SLURM_BITSTR_LEN": "0"}
+        done = await self.run([f"{self.folder}/squeue", *ask], env=env, slots=self._lists)
+        if done.code:
+            raise SlurmUnavailable(f"squeue: {answers.one_line(done.err)}")
+        return await _read(parse, done.out)
 
     async def cluster(self) -> Cluster:
         """Ask for all nodes and partitions with one sinfo, and seldom for who may use the partitions.
