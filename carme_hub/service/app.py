@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.log import app_log
 from tornado.web import Application
 
-from carme_hub.service import history_pages, hub_client, notices_pages, pages, stream
+from carme_hub.service import cluster_api, history_pages, hub_client, notices_pages, pages, stream
 from carme_hub.service.base import Callback, Unknown
 from carme_hub.service.ticket import COOKIES, key
 
@@ -26,12 +26,14 @@ ROUTES: list[tuple[str, type[RequestHandler]]] = [
     *stream.routes,
     *history_pages.routes,
     *notices_pages.routes,
+    *cluster_api.routes,
 ]
 # What runs as long as the service does.
 BACKGROUND: list[Callable[[Site], Awaitable[None]]] = [
     *hub_client.background,
     *stream.background,
     *notices_pages.background,
+    *cluster_api.background,
 ]
 
 LOOK_AGAIN = 5.0  # seconds until a loop that failed runs again

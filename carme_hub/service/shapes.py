@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from carme_hub.service.queue import Job
     from carme_hub.spawner.cluster import Cluster, Node
 
+SHAPE = 1  # of a picture; what is kept of another one is not shown
 HORIZON = 86400  # seconds that a forecast shows
 STEP = 300  # seconds between two of its points
-MOST_NODES = 200  # in the stream; `api/nodes` has all
+MOST_NODES = 40  # in the stream, which goes to every open page; `api/nodes` has all
 
 Resources = dict[str, dict[str, int]]
 
@@ -60,6 +61,7 @@ def picture_of(
 ) -> dict[str, Any]:
     """Return one cluster for pages, with all its nodes; ``at`` is when, in seconds since 1970."""
     return {
+        "shape": SHAPE,
         "name": name,
         "at": at,
         "resources": [{"name": what, **counts} for what, counts in resources.items()],
@@ -80,8 +82,9 @@ def picture_of(
 
 
 def shortened(picture: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a cluster with its first nodes only, and how many it has in all."""
-    return {**picture, "nodes": picture["nodes"][:MOST_NODES], "nodes_total": len(picture["nodes"])}
+    """Return a cluster with all its nodes if they are few, and with none but their number if not."""
+    nodes = picture["nodes"]
+    return {**picture, "nodes": nodes if len(nodes) <= MOST_NODES else [], "nodes_total": len(nodes)}
 
 
 def _node(node: Node) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from tornado.log import app_log
+
 from carme_hub.service.hub_api import HubApi
 from carme_hub.service.hub_client import HubState
 from carme_hub.service.streams import Streams
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from jupyterhub.services.auth import HubOAuth
     from traitlets.config import Config
 
+    from carme_hub.service.pictures import Pictures
     from carme_hub.service.render import Pages
 
 CACHE_SECONDS = 30  # who signed out at the hub is out here after this time at the latest
@@ -65,6 +68,20 @@ class Site:
     async def ask_hub(self, method: str, path: str, body: object = None, time_out: float = 15.0) -> Any:
         """Call the hub's API as the service itself; see `HubApi.call`."""
         return await self.hub_api.call(str(self.auth.api_token), method, path, body, time_out)
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """What the clusters look like."""
+        from carme_hub.service.cluster_api import Records  # noqa: PLC0415  it needs what is made of this
+        from carme_hub.service.pictures import Pictures, readers_of  # noqa: PLC0415
+
+        return Pictures(
+            readers_of(self.config, app_log),
+            Records(self),
+            lambda value: self.streams.publish("cluster", value),
+            lambda: len(self.streams) > 0,
+            app_log,
+        )
 
     @cached_property
     def records(self) -> sa.Engine:
