@@ -49,9 +49,10 @@ def asked(options: object, catalog: Catalog) -> Asked:
     """
     given = harmless(options)
     profile = catalog.profiles.get(given.get("profile", ""))
-    image = catalog.images.get(given.get("image", ""))
+    name = given.get("image") or (profile.images[0] if profile and profile.images else "")
+    image = catalog.images.get(name)
     gpus, nodes = _number(given.get("gpus")), _number(given.get("nodes"), 1)
-    shown = {"image": image.title if image else given.get("image", "")}
+    shown = {"image": image.title if image else name}
     if gpus:
         shown["gpus"] = f"{gpus} {given.get('gpu_type', '')}".strip()
     if nodes > 1:
@@ -80,6 +81,8 @@ def _memory(profile: Profile | None, gpus: int) -> str:
 
 
 def _time(text: str) -> str:
-    """Say a time limit in words: stored as minutes, or as somebody wrote it."""
-    minutes = _number(text)
-    return spoken(minutes) if minutes else text
+    """Say a time limit in words, whether it is stored as minutes or as somebody wrote it."""
+    try:
+        return spoken(units.minutes(text)) if text else ""
+    except ValueError:
+        return text

@@ -51,7 +51,7 @@ def test_no_reason_and_none_are_the_same():
         ("QOSMinGRES", "too little (GPUs)", "another QOS", True),
         ("QOSMaxWallDurationPerJobLimit", "time limit is longer", "less time", True),
         ("PartitionTimeLimit", "longer", "less time", True),
-        ("PartitionDown", "let nothing start", "open it again", False),
+        ("PartitionDown", "nothing start", "open it again", False),
         ("JobHeldAdmin", "on hold", "administrators why", True),
         ("JobHeldUser", "on hold", "scontrol release", True),
         ("ReqNodeNotAvail, UnavailableNodes:node[1-3]", "(node[1-3])", "shorter time limit", False),
