@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tornado.log import app_log
@@ -96,23 +97,25 @@ async def tell_messages(site: Site) -> None:
     """Tell people their new messages; one question for all open pages, none while there is no page."""
     site.streams.source("notices", lambda person: ask(site, unread_of, person))
     while True:
-        seen = await ask(site, notices.newest)
-        # What came while nobody looked, or while the database was away.
-        for person in site.streams.people():
-            await site.streams.refresh("notices", person)
-        while site.streams.people():
-            await asyncio.sleep(LOOK_EVERY)
-            fresh = await ask(site, notices.after, seen)
-            seen = fresh[-1].id if fresh else seen
-            for person in {one.user for one in fresh} & site.streams.people():
+        with suppress(Refused):  # the database is away, which `ask` has logged
+            seen = await ask(site, notices.newest)
+            # What came while nobody looked, or while the database was away.
+            for person in site.streams.people():
                 await site.streams.refresh("notices", person)
+            while site.streams.people():
+                await asyncio.sleep(LOOK_EVERY)
+                fresh = await ask(site, notices.after, seen)
+                seen = fresh[-1].id if fresh else seen
+                for person in {one.user for one in fresh} & site.streams.people():
+                    await site.streams.refresh("notices", person)
         await asyncio.sleep(IDLE)
 
 
 async def tell_news(site: Site) -> None:
     """Tell everybody what is announced, as long as it is."""
     while True:
-        await news_changed(site)
+        with suppress(Refused):
+            await news_changed(site)
         await asyncio.sleep(NEWS_EVERY if site.streams.people() else NEWS_IDLE)
 
 

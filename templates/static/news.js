@@ -28,7 +28,9 @@ function fill(box, things, draw) {
     draw(item, one);
     return item;
   });
-  box.querySelector("[data-list]").replaceChildren(...items);
+  const list = box.querySelector("[data-list]");
+  list.replaceChildren(...items);
+  list.hidden = items.length === 0;
   box.querySelector("[data-empty]").hidden = items.length > 0;
   box.hidden = false;
 }
