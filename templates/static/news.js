@@ -1,6 +1,7 @@
 // News and messages of the home page, as the service tells them. The page has the places and all sentences.
 import { clock } from "./times.js";
 
+const MOST = 5; // messages; the others are on their own page
 const LEVELS = ["info", "success", "warning", "danger"];
 
 /** The nodes of HTML that the service has made and cleaned (carme_hub/service/markdown.py); no script runs in it. */
@@ -75,7 +76,7 @@ async function markRead(box, ids) {
 export function showMessages({ count, notices }) {
   const box = document.querySelector("[data-messages]");
   if (!box) return;
-  fill(box, notices, (item, one) => {
+  fill(box, notices.slice(0, MOST), (item, one) => {
     item.querySelector("[data-title]").textContent = one.title;
     item.querySelector("[data-text]").textContent = one.text;
     setTime(item.querySelector("[data-at]"), one.at);
