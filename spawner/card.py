@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from carme_hub.spawner.brief import PENDING, Who, brief
+from carme_hub.spawner.brief import PENDING, brief
 from carme_hub.spawner.request import harmless
 from carme_hub.spawner.summary import summary
 from carme_hub.spawner.timelimit import clock
@@ -34,7 +34,7 @@ def card(spawner: CarmeSpawner, now: float) -> dict[str, Any]:
     """
     if not spawner.active:
         return _ended(spawner)
-    known = brief(spawner, Who.of(spawner), now)
+    known = brief(spawner, now)
     if not known:  # in the first moment of a start
         return _ended(spawner) | {"kind": "starting", "apps": [], "again": {}}
     shown = known | {
