@@ -330,7 +330,7 @@ def prepare(site: Site) -> None:
             timeout=60,
         )
     site.run("mkdir", "-p", f"{PLACE}/bin")
-    for name in ("sinfo", "scontrol", "sacct", "sacctmgr", "srun"):
+    for name in ("sinfo", "scontrol", "sacct", "sacctmgr", "srun", "sstat"):
         site.run("ln", "-sf", f"/usr/bin/{name}", f"{PLACE}/bin/{name}")
     for name in ("squeue", "sbatch", "scancel"):
         text = COMMAND.format(place=PLACE, name=name)
