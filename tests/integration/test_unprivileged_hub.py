@@ -44,8 +44,14 @@ async def main():
             break
         await asyncio.sleep(0.1)
     picture = await cluster.queue([job])
+    written = await cluster.batch_script(job, rosa)
+    for _ in range(600):
+        use = await cluster.use(job, rosa)
+        if use:
+            break
+        await asyncio.sleep(0.1)
     await cluster.cancel(job, rosa)
-    print(tail.strip(), "|", picture.jobs[job].state)
+    print(tail.strip(), "|", picture.jobs[job].state, "|", written == script, use.memory_peak > 0)
 
 asyncio.run(main())
 """
@@ -62,7 +68,7 @@ def rule(site):
 
 @pytest.mark.usefixtures("rule")
 def test_a_hub_without_privileges_works_through_the_rule(site):
-    assert site.run(*HUB, sys.executable, "-c", WORK).strip() == "handed over | RUNNING"
+    assert site.run(*HUB, sys.executable, "-c", WORK).strip() == "handed over | RUNNING | True True"
 
 
 @pytest.mark.usefixtures("rule")
@@ -77,6 +83,10 @@ def test_a_hub_without_privileges_works_through_the_rule(site):
         ("-u", "rosa", "--preserve-env=PATH", "/usr/bin/sbatch", "--parsable"),
         ("-u", "rosa", "/usr/bin/sbatch", "--parsable", "--uid=0"),
         ("-u", "rosa", "/usr/bin/scancel", "--user=ravi"),
+        ("-u", "rosa", "/usr/bin/scontrol", "write", "batch_script", "1", "/tmp/x"),
+        ("-u", "rosa", "/usr/bin/scontrol", "write", "batch_script", "1", "-", "-"),
+        ("-u", "rosa", "/usr/bin/scontrol", "update", "JobId=1", "TimeLimit=1"),
+        ("-u", "rosa", "/usr/bin/sstat", "--jobs=1,2", "--allsteps", "--noheader", "--parsable2"),
         ("-u", "rosa", "/usr/bin/stat", "--format=%F/%u/%s", "--", "/etc/passwd"),
         ("-u", "rosa", "/usr/bin/stat", "--format=%F/%u/%s", "--", "/etc/passwd /x/.carme/session-1.log"),
         ("-u", "rosa", *DD, "if=/etc/passwd", *FLAGS),
