@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from carme_hub.records import pictures as kept
 from carme_hub.records import samples
 from carme_hub.service import shapes
-from carme_hub.service.base import ApiHandler
+from carme_hub.service.base import ApiHandler, PageHandler
 from carme_hub.service.forecast import Request
 from carme_hub.service.refusal import Refused
 from carme_hub.spawner.cluster import parse_gres
@@ -122,7 +122,17 @@ class Start(_ClusterHandler):
         return max(int(text), min(default, 1))
 
 
+class ClusterPage(PageHandler):
+    """The clusters on a page of their own."""
+
+    async def get(self) -> None:
+        """Show it; the numbers come over the stream."""
+        self.site.pictures.looked()
+        self.render_page("cluster.html")
+
+
 routes = [
+    (r"cluster", ClusterPage),
     (r"api/cluster", Clusters),
     (r"api/nodes", Nodes),
     (r"api/chart", Chart),
