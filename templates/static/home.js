@@ -1,5 +1,6 @@
 // The sessions of the home page. The hub has drawn them; when something changes, the page is fetched again and its
 // cards take the place of the old ones, so that there is one template for them. All sentences are the page's.
+import { showCluster } from "./cluster.js";
 import { live } from "./live.js";
 import { showMessages, showNews } from "./news.js";
 import { openDetails } from "./session-details.js";
@@ -204,6 +205,7 @@ document.addEventListener("submit", (event) => {
 showMoments();
 live({
   sessions: hearSessions,
+  cluster: showCluster,
   news: showNews,
   notices: (told) => {
     showMessages(told);
