@@ -38,15 +38,14 @@ function highest(data) {
   return Math.max(1, total, Math.min(Math.max(most(data[3]), most(data[4])), 2 * total)) * 1.08;
 }
 
-function clockOf(now) {
-  const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+/** Label the hours; a midnight is the day that begins. */
+function labels(_, splits) {
+  const hour = new Intl.DateTimeFormat(undefined, { hour: "numeric" });
   const day = new Intl.DateTimeFormat(undefined, { weekday: "short" });
-  return (_, splits) =>
-    splits.map((at) => {
-      const when = new Date(at * 1000);
-      const midnight = when.getHours() === 0 && when.getMinutes() === 0;
-      return midnight && when.getDate() !== new Date(now * 1000).getDate() - 1 ? day.format(when) : hour.format(when);
-    });
+  return splits.map((at) => {
+    const when = new Date(at * 1000);
+    return (when.getHours() ? hour : day).format(when);
+  });
 }
 
 /** Show what comes after now as what it is: another ground, and a line where it begins. */
@@ -122,7 +121,7 @@ export async function draw(box, shown, now, say) {
       y: { range: [0, highest(data)] },
     },
     axes: [
-      { ...axis, space: 60, values: clockOf(now), font: "11px system-ui, sans-serif" },
+      { ...axis, size: 26, gap: 4, space: 55, values: labels, incrs: [1, 2, 3, 4, 6, 12, 24].map((hours) => hours * 3600), font: "11px system-ui, sans-serif" },
       { ...axis, size: 40, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000], font: "11px system-ui, sans-serif" },
     ],
     series: [

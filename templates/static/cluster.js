@@ -25,6 +25,7 @@ function nameOf(resource) {
   return [words("names", family), ...type].join(" ");
 }
 
+const hourOf = new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "numeric", minute: "2-digit" });
 const number = new Intl.NumberFormat();
 const current = () => told?.clusters.find((one) => one.name === part("which").value) ?? told?.clusters[0];
 
@@ -144,7 +145,7 @@ async function fetchNodes() {
 
 function timeRow([at, used, queued], kind) {
   const row = card.querySelector("template[data-row=time]").content.firstElementChild.cloneNode(true);
-  [clock(at), number.format(used), number.format(queued), kind].forEach((text, i) => {
+  [hourOf.format(new Date(at * 1000)), number.format(used), number.format(queued), kind].forEach((text, i) => {
     row.children[i].textContent = text;
   });
   return row;
@@ -166,7 +167,7 @@ function say(values) {
   const rows = part("rows", part("as-table"));
   const kind = was === null ? rows.dataset.expected : rows.dataset.measured;
   const [used, queued] = [...card.querySelectorAll(".carme-legend li")].map((item) => item.textContent.trim());
-  readout.textContent = `${clock(at)} · ${used} ${number.format(was ?? will ?? 0)} · ${queued} ${number.format(waited ?? wait ?? 0)} (${kind})`;
+  readout.textContent = `${hourOf.format(new Date(at * 1000))} · ${used} ${number.format(was ?? will ?? 0)} · ${queued} ${number.format(waited ?? wait ?? 0)} (${kind})`;
 }
 
 async function showChart() {
