@@ -13,12 +13,14 @@ from traitlets import TraitError
 from traitlets.config import Config
 from wrapspawner import WrapSpawner
 
+from carme_hub.spawner import estimates, named, offer, sweep
 from carme_hub.spawner import job as job_module
 from carme_hub.spawner import session as module
-from carme_hub.spawner import sweep
 from carme_hub.spawner import watcher as watching
 from carme_hub.spawner.answers import SEPARATOR, Ending, Picture, QueueEntry
 from carme_hub.spawner.backends import Backend
+from carme_hub.spawner.estimate import Estimate
+from carme_hub.spawner.estimates import Estimates
 from carme_hub.spawner.offer import NotStartedYet, SessionError
 from carme_hub.spawner.progress import SERVER
 from carme_hub.spawner.session import SlurmSession
@@ -158,6 +160,102 @@ async def test_forms_of_one_person_ask_slurm_one_after_the_other(make, monkeypat
     monkeypatch.setattr(CarmeSpawner, "estimate", estimate)
     await asyncio.gather(*(one.run_options_from_form({"profile": ["gpu"]}) for one in [first, *others]))
     assert at_once == [1] * 5
+
+
+async def test_what_slurm_said_a_moment_ago_is_not_asked_again_by_the_click(make, slurm, monkeypatch):
+    asked = []
+
+    async def test(_script, _account):
+        asked.append(time.monotonic())
+        return Estimate(1, "n1", "gpu", "It would start on n1.")
+
+    slurm.test = test
+    one, other = make(), make("ravi")
+    backend = one._backend(None)
+    monkeypatch.setattr(backend, "slurm", slurm)
+    monkeypatch.setattr(offer, "ESTIMATES", Estimates())
+    monkeypatch.setattr(offer, "account_of", module.account_of)
+    wish = {"profile": ["gpu"], "gpus": ["2"]}
+    assert (await one.estimate(one.parse_options({"profile": "gpu", "gpus": 2}))).nodes == "n1"
+    await one.run_options_from_form(wish)
+    assert len(asked) == 1
+    await other.run_options_from_form(wish)  # somebody else's answer is none
+    await one.run_options_from_form(wish | {"gpus": ["3"]})  # nor is that of another request
+    assert len(asked) == 3
+    monkeypatch.setattr(estimates, "FRESH", 0.0)
+    await one.run_options_from_form(wish)
+    assert len(asked) == 4
+
+
+async def test_an_answer_of_a_moment_ago_takes_no_limit_away(make, monkeypatch):
+    known = Estimates()
+    monkeypatch.setattr(offer, "ESTIMATES", known)
+    one = make(limits={"max_gpus": 2})
+    known.keep("rosa", one.parse_options({"profile": "gpu", "gpus": 3}), Estimate(1, "n1", "gpu", ""))
+    with pytest.raises(SessionError, match="3 GPUs asked in all"):
+        await one.run_options_from_form({"profile": ["gpu"], "gpus": ["3"]})
+
+
+def test_only_so_many_answers_are_remembered(ask, monkeypatch):
+    monkeypatch.setattr(estimates, "_MOST", 2)
+    known, answer = Estimates(), Estimate(1, "n1", "gpu", "")
+    for name in ("a", "b", "c"):
+        known.keep(name, ask({"profile": "gpu"}), answer)
+    assert [known.known(name, ask({"profile": "gpu"})) for name in ("a", "b", "c")] == [None, answer, answer]
+    assert known.known("b", ask({"profile": "gpu", "gpus": 2})) is None
+
+
+class Look:
+    """A named server that somebody has opened the form of; a hub's database is in tests/integration."""
+
+    def __init__(self, **row):
+        empty = {"server": None, "started": None, "user_options": None, "state": {}, "display_name": "work"}
+        self.orm_spawner = SimpleNamespace(**(empty | row))
+        self.in_use = False
+
+
+@pytest.mark.parametrize(
+    ("row", "goes"),
+    [
+        ({}, True),
+        ({"display_name": None}, True),
+        ({"server": object()}, False),
+        ({"started": object()}, False),
+        ({"user_options": {"profile": "gpu"}}, False),
+        ({"state": {"job_id": "7"}}, False),
+        ({"display_name": "My work"}, False),
+    ],
+)
+def test_a_named_session_that_was_only_looked_at_leaves_no_row(monkeypatch, row, goes):
+    deleted, committed = [], []
+    session = SimpleNamespace(delete=deleted.append, commit=lambda: committed.append(True))
+    monkeypatch.setattr(named, "object_session", lambda _row: session)
+    look = Look(**row)
+    user = SimpleNamespace(spawners={"": object(), "work": look})
+    named.drop_unused(user, "")
+    named.drop_unused(user, "nothing")
+    look.in_use = True
+    named.drop_unused(user, "work")
+    assert (set(user.spawners), deleted) == ({"", "work"}, [])
+    look.in_use = False
+    named.drop_unused(user, "work")
+    assert ("work" not in user.spawners) is goes
+    assert deleted == ([look.orm_spawner] if goes else [])
+    assert bool(committed) is goes
+
+
+async def test_what_is_wrong_comes_back_at_its_field_once(make):
+    one = make()
+    with pytest.raises(SessionError):
+        await one.run_options_from_form({"profile": ["gpu"], "gpus": ["9"]})
+    form = await one.form()
+    assert form.problem_at == "profile-gpu-gpus"
+    assert form.profiles[0].error("gpus") == "9 asked, 1 to 4 allowed in “GPU session”."
+    assert (await one.form()).problem is None
+    with pytest.raises(SessionError):
+        one.options_from_query({"profile": ["gpu"], "nodes": ["7"]})
+    form = await one.form()
+    assert (form.problem_at, form.from_link) == ("profile-gpu-nodes", True)
 
 
 async def test_a_wrong_form_is_a_400_and_is_shown_again_with_what_was_typed(make):
