@@ -121,7 +121,10 @@ def last_lines(log: str, lines: int = LINES) -> str:
 
 
 def as_html(text: str, log: str = "") -> str:
-    """Return a sentence and the end of the log for a page; both escaped."""
+    """Return a sentence and, folded away, the end of the log for a page; both escaped."""
     tail = last_lines(log)
-    block = f'<pre class="text-start small mt-3">{html.escape(tail)}</pre>' if tail else ""
-    return html.escape(text) + block
+    if not tail:
+        return html.escape(text)
+    lines = f'<pre class="text-start text-wrap small mt-2" tabindex="0">{html.escape(tail)}</pre>'
+    summary = "<summary>Last lines of the session's log</summary>"
+    return f'{html.escape(text)}<details class="mt-3">{summary}{lines}</details>'

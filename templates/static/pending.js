@@ -68,7 +68,7 @@ function steps() {
 function title() {
   const step = find(`[data-step="${event.step}"] .carme-step-name`).firstChild.textContent;
   const place = event.place ? words.place.replace("%(place)s", event.place) : step;
-  document.title = `${place} – ${words.name}`;
+  document.title = `${place} · ${words.name}`;
 }
 
 function show() {
@@ -143,7 +143,7 @@ function leave() {
 
 function end(mark, short, text) {
   finished = true;
-  document.title = `${mark} ${short} – ${words.name}`;
+  document.title = `${mark} ${short} · ${words.name}`;
   write(find("[data-text]"), text);
   find("[data-advice]").hidden = true;
   if (document.hidden && mayNotify()) {

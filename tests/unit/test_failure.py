@@ -49,7 +49,7 @@ def test_course_material(ask, student, code, words):
 def test_the_log_is_shown_as_plain_text():
     log = "".join(f"line {number}\n" for number in range(50)) + "\x1b[31m<script>alert(1)</script>\x07\n"
     page = failure.as_html("a < b", log)
-    assert page.startswith("a &lt; b<pre")
+    assert page.startswith("a &lt; b<details")
     assert "&lt;script&gt;" in page
     assert "\x1b" not in page
     assert "\x07" not in page
