@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LOOK_EVERY = 3.0  # seconds between two looks for new messages, while somebody's page is open
 NEWS_EVERY = 15.0  # and for news that an admin wrote, or that begin or end
 IDLE = 1.0  # between two looks whether somebody's page is open
-NEWS_IDLE = 60.0  # between two looks for news while nobody's page is open
+NEWS_IDLE = 300.0  # the same while nobody's page is open
 SHOWN = 20  # messages of the stream and the API
 PAGE = 50  # messages of the page
 LOGINS = 10
@@ -112,11 +112,15 @@ async def tell_messages(site: Site) -> None:
 
 
 async def tell_news(site: Site) -> None:
-    """Tell everybody what is announced, as long as it is."""
+    """Tell everybody what is announced, as long as it is; whoever comes first after a while, within a second."""
+    rested = NEWS_EVERY
     while True:
-        with suppress(Refused):
-            await news_changed(site)
-        await asyncio.sleep(NEWS_EVERY if site.streams.people() else NEWS_IDLE)
+        if rested >= NEWS_EVERY and (site.streams.people() or rested >= NEWS_IDLE):
+            rested = 0.0
+            with suppress(Refused):
+                await news_changed(site)
+        await asyncio.sleep(IDLE)
+        rested += IDLE
 
 
 async def news_changed(site: Site) -> None:
