@@ -108,13 +108,18 @@ function setText(card, name, text) {
 
 /** What changes within a state. */
 function update(card, session) {
-  setText(card, "message", session.message);
-  setText(card, "reason_text", session.reason_text);
+  setText(card, "message", session.reason_text || session.message);
+  setText(card, "advice", session.advice);
   setText(card, "slurm_state", session.slurm_state);
   const bar = card.querySelector("[data-progress]");
   if (bar && session.progress !== null) {
     bar.setAttribute("aria-valuenow", session.progress);
     bar.firstElementChild.style.width = `${session.progress}%`;
+  }
+  const place = card.querySelector("[data-place]");
+  if (place) {
+    place.hidden = !session.place;
+    place.querySelector("span").textContent = session.place ?? "";
   }
   const expected = card.querySelector("[data-expected]");
   if (expected) {
