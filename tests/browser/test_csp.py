@@ -215,6 +215,7 @@ def test_every_page_works(gate, watched, other):
 
     watched.open("/hub/home")
     page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Stop it").click()
     expect(page.get_by_role("button", name="Stop")).to_be_hidden()
     watched.open("/user/carol/lab")  # JupyterHub's page of a session that does not run
     expect(page.locator("#start")).to_be_visible()

@@ -69,7 +69,7 @@ def test_another_session_is_started_from_the_home_page_and_removed_when_it_has_e
     # It ends by itself: the page says why, and offers both ways on.
     job = max(site.jobs("rosa"), key=int)
     site.run("scancel", job)
-    card = page.locator("[data-server-name=work]")
+    card = page.locator("[data-session=work]")
 
     def told():
         page.goto("/hub/home")
@@ -77,9 +77,12 @@ def test_another_session_is_started_from_the_home_page_and_removed_when_it_has_e
 
     until(told, "the home page to say why the session ended")
     expect(card.get_by_role("button", name="Stop")).to_be_hidden()
-    expect(card.get_by_role("link", name="Start again")).to_have_attribute("href", "/hub/spawn/rosa/work")
-    page.on("dialog", lambda dialog: dialog.accept())
+    expect(card.get_by_role("button", name="Start again")).to_be_visible()
+    expect(card.get_by_role("link", name="Change and start")).to_have_attribute(
+        "href", re.compile(r"^/hub/spawn/rosa/work\?opt-profile=cpu&")
+    )
     card.get_by_role("button", name="Remove").click()
+    page.get_by_role("button", name="Remove it").click()
     expect(card).to_have_count(0)
     page.reload()
     expect(card).to_have_count(0)

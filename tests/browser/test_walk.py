@@ -72,6 +72,7 @@ def test_a_researcher_works_with_gpus(site, person, page):
     page.goto("/hub/home")
     expect(page.get_by_role("link", name="Code-Server")).to_be_visible()
     page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Stop it").click()
     until(lambda: not site.jobs("rosa"), "the job's end")
     until(lambda: not rosa.server(), "the hub's notice")
 
