@@ -110,11 +110,14 @@ def people_at_work(site: Site) -> Iterator[None]:
     """Sessions that run, wait, have ended and have failed."""
     people = {name: site.login(name) for name in ("rosa", "ravi", "mia", "noah", "ines", "adam")}
     rosa = people["rosa"]
-    names = ("train", "tests", "notes")
-    for person in people.values():
-        person.end_session()
-    for name in names:
-        remove(rosa, name)
+
+    def clear() -> None:
+        for name in ("train", "tests", "notes"):
+            remove(rosa, name)
+        for person in people.values():
+            person.end_session()
+
+    clear()
     config = "/srv/home/rosa/.jupyter/jupyter_server_config.py"
     site.run(
         "bash", "-c", f"mkdir -p ~/.jupyter && echo 'greedy = bytearray(3 << 30)' > {config}", user="rosa"
@@ -135,10 +138,7 @@ def people_at_work(site: Site) -> Iterator[None]:
     ask(rosa, "train", profile="gpu", gpus=4, nodes=2, time="12:00:00")
     until(lambda: len(site.jobs("rosa")) == 3, "the job that waits")
     yield
-    for person in people.values():
-        person.end_session()
-    for name in names:
-        remove(rosa, name)
+    clear()
 
 
 def small(picture: bytes) -> Image.Image:
