@@ -112,7 +112,7 @@ async def tell_messages(site: Site) -> None:
 
 
 async def tell_news(site: Site) -> None:
-    """Tell everybody what is announced, as long as it is; whoever comes first after a while, within a second."""
+    """Tell everybody what is announced; who comes first after a quiet time hears it within a second."""
     rested = NEWS_EVERY
     while True:
         if rested >= NEWS_EVERY and (site.streams.people() or rested >= NEWS_IDLE):
