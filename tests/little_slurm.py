@@ -18,7 +18,7 @@ PATIENCE = 60  # seconds
 # /media is the part of the file system that the cluster shares with whoever looks at it from outside.
 MUNGE = "/media/munge/munge.socket.2"
 PEOPLE = "rosa:x:20004:20004:Rosa:/media/rosa:/bin/bash\nmia:x:20001:20001:Mia:/media/mia:/bin/bash\n"
-COMMANDS = ("sacct", "sacctmgr", "sbatch", "scancel", "scontrol", "sdiag", "sinfo", "squeue", "srun")
+COMMANDS = ("sacct", "sacctmgr", "sbatch", "scancel", "scontrol", "sdiag", "sinfo", "squeue", "srun", "sstat")
 # The same programs for a process outside: with the release's own libraries; the configuration is shared.
 WRAPPER = """\
 #!/bin/sh

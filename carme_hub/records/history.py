@@ -308,7 +308,7 @@ def values_of(engine: sa.Engine, name: str, user: str | None = None) -> list[str
         return [str(value) for value in connection.execute(query).scalars()]
 
 
-def unaccounted(engine: sa.Engine, limit: int = 500) -> list[Row]:
+def unaccounted(engine: sa.Engine, limit: int = 5000) -> list[Row]:
     """Return the sessions of which accounting has not said its last word, the oldest first."""
     query = sa.select(session).where(session.c.accounted.is_(False)).order_by(session.c.id)
     return _rows(engine, query.limit(limit))
