@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 from tornado.log import app_log
 from tornado.web import Application
 
-from carme_hub.service import cluster_api, history_pages, hub_client, notices_pages, pages, stream
+from carme_hub.service import (
+    bookkeeping,
+    cluster_api,
+    history_pages,
+    hub_client,
+    notices_pages,
+    pages,
+    stream,
+)
 from carme_hub.service.base import Callback, Unknown
 from carme_hub.service.ticket import COOKIES, key
 
@@ -34,6 +42,7 @@ BACKGROUND: list[Callable[[Site], Awaitable[None]]] = [
     *stream.background,
     *notices_pages.background,
     *cluster_api.background,
+    *bookkeeping.background,
 ]
 
 LOOK_AGAIN = 5.0  # seconds until a loop that failed runs again

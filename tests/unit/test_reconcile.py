@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from traitlets.config import Config
 
 from carme_hub.records import history, open_records, reconcile
 from carme_hub.records.history import Row, Submission
+from carme_hub.service import bookkeeping
+from carme_hub.service.hub_client import HubState
 from carme_hub.spawner import usage
 from carme_hub.spawner.slurm import SlurmUnavailable
 from carme_hub.spawner.usage import Record
@@ -242,3 +245,26 @@ async def test_a_session_on_a_cluster_that_is_gone_is_closed(engine):
     add(engine, 7, cluster="gone")
     assert await reconcile.reconcile(engine, {}, set(), LOG, NOW) == 1
     assert [row.state for row in history.find(engine)] == ["UNKNOWN"]
+
+
+# ---- the service's part
+
+
+def test_while_the_hub_is_away_nobody_knows_which_sessions_it_has():
+    sessions = {"rosa": [{"cluster": "slurm", "job": 7}, {"cluster": "slurm", "job": None}]}
+    assert bookkeeping.alive(HubState()) is None
+    assert bookkeeping.alive(HubState(sessions, at=1.0, away_since=2.0)) is None
+    assert bookkeeping.alive(HubState(sessions, at=1.0)) == {("slurm", 7)}
+
+
+def test_the_clusters_are_those_of_the_site():
+    config = Config()
+    config.CarmeSpawner.slurm_folder = "/opt/slurm/bin"
+    assert {name: slurm.folder for name, slurm in bookkeeping.clusters_of(config).items()} == {
+        "slurm": "/opt/slurm/bin"
+    }
+    config.CarmeSpawner.clusters = {"big": {"slurm_folder": "/opt/big"}, "small": {}}
+    assert {name: slurm.folder for name, slurm in bookkeeping.clusters_of(config).items()} == {
+        "big": "/opt/big",
+        "small": "/opt/slurm/bin",
+    }
