@@ -1,4 +1,4 @@
-"""Keeps the history complete: every few minutes, what Slurm's accounting knows of sessions is written down."""
+"""Keeps the history complete: every few minutes, what accounting knows of sessions is written down."""
 
 from __future__ import annotations
 
