@@ -21,7 +21,9 @@ class SessionSettings(HasTraits):  # type: ignore[misc]  # traitlets has no type
         Example: {"big": {"slurm_conf": "/etc/slurm-big/slurm.conf"}, "small": {}}""",
     )
     slurm_folder = Unicode(
-        "/usr/bin", config=True, help="Folder of sbatch, squeue, scancel, scontrol and sacct."
+        "/usr/bin",
+        config=True,
+        help="Folder of Slurm's commands: sbatch, squeue, sinfo, scancel, scontrol, sacct, sacctmgr, sstat.",
     )
     slurm_conf = Unicode(
         "", config=True, help="SLURM_CONF for these commands; empty for Slurm's own default."
