@@ -26,13 +26,19 @@ SETTLE = 5.0  # seconds from the last stream's opening to the measurement
 CONFIGURATION = """
 from jupyterhub.auth import DummyAuthenticator
 from carme_hub.gate import WithService
+from carme_hub.records.attach import attach
 from carme_hub.service import registration
 class Gate(WithService, DummyAuthenticator):
-    pass
+    def __init__(self, **traits):
+        super().__init__(**traits)
+        attach("sqlite:///{folder}/carme.sqlite", self.log)
 c.JupyterHub.authenticator_class = Gate
 c.CarmeAuthenticator.database_url = "sqlite:///{folder}/carme.sqlite"
 registration.register(c, registration.URL)
-c.JupyterHub.load_roles[0]["scopes"].append("tokens")
+roles = {role["name"]: role for role in c.JupyterHub.load_roles}
+roles["bench"]["scopes"].append("tokens")
+# The sessions' owners were entered into the database, and never came in.
+roles["user"]["users"] = [f"u{number:03}" for number in range(1, 201)]
 """
 
 
@@ -121,10 +127,10 @@ async def measure(running: Hub, names: Sequence[str], number: int, seconds: floa
         while not (service := running.service()):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.2)
     whose = owners(number, names)
-    bearers = {name: await asyncio.to_thread(token, running, name) for name in sorted(set(whose))}
     browsers = await clicks.logged_in(clicks.client(STARTERS), URL, PEOPLE[:STARTERS])
     for browser in browsers:
         await browser.page()
+    bearers = {name: await asyncio.to_thread(token, running, name) for name in sorted(set(whose))}
     for first in range(0, len(whose), 20):
         await asyncio.gather(*(pages.open(bearers[name]) for name in whose[first : first + 20]))
     starting = [asyncio.create_task(_start_and_stop(browser, done)) for browser in browsers]
