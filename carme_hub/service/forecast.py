@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from carme_hub.service.timeline import EVER, UNLIMITED, Need, Search, Timeline, take
-from carme_hub.service.usage import Kind, demand, in_line, in_words_of, kind_of, releases, used_of
+from carme_hub.service.usage import Demand, Kind, in_line, in_words_of, kind_of, releases, used_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -114,13 +114,15 @@ class Forecast:
         All starts, also of each task, in the order of being put there.
     releases
         What running jobs give back.
+    demand
+        What waiting jobs ask for.
     """
 
     def __init__(
         self, cluster: Cluster, jobs: Sequence[Job], now: int, closed: Iterable[Closed] = ()
     ) -> None:
         self.now = now
-        self._cluster = cluster
+        self.demand = Demand(cluster)
         self.starts: dict[int, int] = {}
         self.placed: list[Placed] = []
         self._nodes: list[Node] = [node for node in cluster.nodes.values() if node.usable]
@@ -214,7 +216,7 @@ class Forecast:
         if job.job_id not in self.starts and job.start is not None and job.start <= self.now + WINDOW:
             start = self.starts[job.job_id] = max(job.start, self.now)
             end = EVER if job.limit is None else start + job.limit * 60
-            self.placed.append(Placed(job, start, end, (), demand(self._cluster, job)))
+            self.placed.append(Placed(job, start, end, (), self.demand.of(job)))
 
     def _choices(self, job: Job) -> Iterator[tuple[Search, int]]:
         """Yield where to look for a place for a job: its partitions, each with its number of nodes there."""

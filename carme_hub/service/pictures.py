@@ -77,7 +77,7 @@ def look(name: str, at: int, cluster: Cluster, jobs: Sequence[Job], closed: Sequ
     resources = shapes.resources_of(cluster, jobs, at)
     forecast = Forecast(cluster, jobs, at, closed)
     picture = shapes.picture_of(name, at, cluster, jobs, resources)
-    return View(picture, shapes.forecast_chart(cluster, forecast, resources), forecast)
+    return View(picture, shapes.forecast_chart(forecast, resources), forecast)
 
 
 class Reader:

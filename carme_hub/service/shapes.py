@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from carme_hub.service.timeline import EVER
-from carme_hub.service.usage import demand, in_line, releases, used_of
+from carme_hub.service.usage import Demand, in_line, releases, used_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -48,9 +48,10 @@ def resources_of(cluster: Cluster, jobs: Sequence[Job], now: int) -> Resources:
             found[name]["used"] += taken
             if not node.usable:
                 found[name]["down"] += whole - taken
+    demand = Demand(cluster)
     for job in jobs:
         if in_line(job):
-            for name, amount in demand(cluster, job).items():
+            for name, amount in demand.of(job).items():
                 if name in found:
                     found[name]["queued"] += amount * job.tasks
     return found
@@ -103,7 +104,7 @@ def _node(node: Node) -> dict[str, Any]:
     }
 
 
-def forecast_chart(cluster: Cluster, forecast: Forecast, resources: Resources) -> dict[str, Any]:
+def forecast_chart(forecast: Forecast, resources: Resources) -> dict[str, Any]:
     """Return what will be in use and in line over the next day: times, and series by resource."""
     at = list(range(forecast.now, forecast.now + HORIZON + 1, STEP))
     used: dict[str, list[tuple[int, int]]] = {name: [] for name in resources}
@@ -115,7 +116,7 @@ def forecast_chart(cluster: Cluster, forecast: Forecast, resources: Resources) -
         for name, amount in placed.holds.items():
             if name in used:
                 used[name] += [(placed.start, amount), (placed.end, -amount)]
-        for name, amount in demand(cluster, placed.job).items():
+        for name, amount in forecast.demand.of(placed.job).items():
             if name in queued:
                 queued[name].append((placed.start, -amount))
     series = {

@@ -65,12 +65,11 @@ class Timeline:
 
     def runs(self, need: Need, start: int, end: int) -> list[tuple[int, int]]:
         """Return the longest stretches, within two moments, in which there is all that is needed."""
-        times, found, since = self.times, [], -1
-        for place in range(max(bisect_right(times, start) - 1, 0), len(times)):
-            begin = times[place]
+        found, since = [], -1
+        first = max(bisect_right(self.times, start) - 1, 0)
+        for begin, free in zip(self.times[first:], self.free[first:], strict=True):
             if begin >= end:
                 break
-            free = self.free[place]
             for index, amount in need:
                 if free[index] < amount:
                     if since >= 0:
@@ -132,7 +131,7 @@ class Search:
         ]
         self._runs.sort()
         self._hopeless: list[tuple[int, int, int]] = []
-        self._first: dict[int, int] = {}
+        self._earliest: dict[tuple[int, int], int] = {}
         self.effort = RENEW * len(needs)
 
     def find(self, count: int, seconds: int, not_before: int, not_after: int) -> Place | None:
@@ -145,22 +144,24 @@ class Search:
             for more, longer, after in self._hopeless
         ):
             return None
-        place = self._find(count, seconds, not_before, not_after)
-        if not_before <= self._begin:
+        # Nothing becomes longer: what was found for such a job before is the earliest still possible.
+        earliest = self._earliest.get((count, seconds), self._begin)
+        place = self._find(count, seconds, max(not_before, earliest), not_after, earliest)
+        if not_before <= earliest:
             if place is None:
                 self._hopeless.append((count, seconds, not_after))
-            elif count == 1:
-                # Nothing that began before was long enough, and nothing becomes longer.
-                self._first[seconds] = place.start
+            else:
+                self._earliest[count, seconds] = place.start
         return place
 
-    def _find(self, count: int, seconds: int, not_before: int, not_after: int) -> Place | None:
+    def _find(
+        self, count: int, seconds: int, not_before: int, not_after: int, earliest: int
+    ) -> Place | None:
         runs, timelines = self._runs, self._timelines
         there: list[tuple[int, int]] = []  # until when, and which node
-        position = begin = 0
-        if count == 1 and not_before <= self._begin:
-            position = begin = bisect_left(runs, (self._first.get(seconds, 0), -1, 0, 0))
-        found = None
+        # What begins before that is too short for a job on one node; several may need it together.
+        begin = bisect_left(runs, (earliest, -1, 0, 0)) if count == 1 else 0
+        position, found = begin, None
         while position < len(runs):
             start, node, end, version = runs[position]
             if start > not_after:
@@ -184,10 +185,18 @@ class Search:
 
     def _renew(self, position: int) -> None:
         """Put what is left of a stretch in its place."""
-        start, node, end, _ = self._runs.pop(position)
+        start, node, end, _ = self._runs[position]
         timeline = self._timelines[node]
-        for begin, until in timeline.runs(self.needs[node], start, end):
-            insort(self._runs, (begin, node, until, timeline.version), lo=position)
+        left = [
+            (begin, node, until, timeline.version)
+            for begin, until in timeline.runs(self.needs[node], start, end)
+        ]
+        if left and left[0][0] == start:
+            self._runs[position] = left.pop(0)
+        else:
+            del self._runs[position]
+        for run in left:
+            insort(self._runs, run, lo=position)
 
 
 def take(timelines: Sequence[Timeline], needs: Mapping[int, Need], place: Place, seconds: int) -> None:

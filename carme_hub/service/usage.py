@@ -110,17 +110,26 @@ def used_of(cluster: Cluster, released: Iterable[Release]) -> dict[str, dict[str
     }
 
 
-def demand(cluster: Cluster, job: Job) -> dict[str, int]:
-    """Return what a job that waits asks for, of all its nodes together, in words of its partitions' nodes."""
-    cores = job.cpus
-    kinds: dict[str, int] = {}
-    for partition in job.partitions:
-        for node in cluster.members(partition):
-            for name, count in node.gres.items():
-                kinds[name] = kinds.get(name, 0) + count
-        if kinds:
-            break
-    return {"cpu": cores, **in_words_of(tuple(kinds.items()), job.gres)}
+class Demand:
+    """What jobs that wait ask for, in words of their partitions' nodes."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._gres: dict[str, Kind] = {}
+
+    def of(self, job: Job) -> dict[str, int]:
+        """Return what a job asks for, of all its nodes together."""
+        known = next((gres for name in job.partitions if (gres := self._of_partition(name))), ())
+        return {"cpu": job.cpus, **in_words_of(known, job.gres)}
+
+    def _of_partition(self, name: str) -> Kind:
+        if name not in self._gres:
+            counts: dict[str, int] = {}
+            for node in self._cluster.members(name):
+                for gres, count in node.gres.items():
+                    counts[gres] = counts.get(gres, 0) + count
+            self._gres[name] = tuple(counts.items())
+        return self._gres[name]
 
 
 def _in_use(node: Node, shares: Iterable[Mapping[str, int]]) -> dict[str, int]:
