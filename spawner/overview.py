@@ -60,6 +60,9 @@ class Overview:
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._first = asyncio.Event()
+        self._read = asyncio.Event()
+        self._failures = 0
+        self._sleeping = False
         self.cluster: Cluster | None = None
 
     def need(self) -> Cluster | None:
@@ -78,6 +81,25 @@ class Overview:
                     await self._first.wait()
         return self.cluster
 
+    async def fresh(self, age: float, patience: float) -> Cluster | None:
+        """Like `need`, and wait at most ``patience`` seconds where the picture is older than ``age`` seconds.
+
+        Who comes after a pause would see how it was before the pause, with a new picture a moment away. While
+        Slurm is slow or does not answer, none is that near, and nobody waits.
+        """
+        cluster = self.need()
+        if cluster is not None and time.monotonic() - cluster.taken_at > age and self._due:
+            self._read.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._read.wait()
+        return self.cluster
+
+    @property
+    def _due(self) -> bool:
+        """Whether a reading is under way or begins with this question, and the last one succeeded."""
+        return not self._sleeping and not self._failures
+
     async def close(self) -> None:
         """Read no more."""
         if self._task is not None:
@@ -85,26 +107,28 @@ class Overview:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        failures = 0
         while time.monotonic() - self._asked_at < FORGOTTEN:
             self._wanted.clear()
             began = time.monotonic()
             try:
                 self.cluster = await self._source.cluster()
                 self._first.set()
-                failures = 0
+                self._failures = 0
             except SlurmError as error:
-                failures += 1
+                self._failures += 1
                 self._log.log(
-                    logging.WARNING if failures == 1 else logging.DEBUG,
+                    logging.WARNING if self._failures == 1 else logging.DEBUG,
                     "The cluster's nodes were not readable: %s",
                     error,
                 )
             except Exception:  # noqa: BLE001 - logged with its traceback
-                failures += 1
+                self._failures += 1
                 self._log.exception("The answer about the cluster's nodes was not understood")
-            least = pause(failures, time.monotonic() - began)
+            self._read.set()
+            least = pause(self._failures, time.monotonic() - began)
+            self._sleeping = True
             await asyncio.sleep(least)
+            self._sleeping = False
             if time.monotonic() - self._asked_at >= LOOKING:
                 # Nobody looks: wait long, but for nobody who begins to.
                 with contextlib.suppress(TimeoutError):

@@ -137,6 +137,10 @@ class Watcher:
         """Like `need_cluster`, and wait at most ``patience`` seconds when there is no picture at all yet."""
         return await self._overview.first(patience)
 
+    async def fresh_cluster(self, age: float, patience: float) -> Cluster | None:
+        """Like `need_cluster`, and wait a moment for a new picture where the last one is old."""
+        return await self._overview.fresh(age, patience)
+
     async def close(self) -> None:
         """Forget all jobs and end the tasks."""
         self._jobs.clear()

@@ -122,3 +122,29 @@ async def test_who_waits_for_a_slow_controller_waits_no_longer_than_they_want(sl
 def test_a_controller_that_is_slow_or_fails_is_asked_seldom(monkeypatch, failures, took, seconds):
     monkeypatch.setattr(module, "OFTEN", 15.0)
     assert module.pause(failures, took) == seconds
+
+
+async def test_who_comes_after_a_pause_waits_a_moment_for_a_new_picture(slurm, watcher):
+    await watcher.first_cluster(5)
+    await until(lambda: time.monotonic() - watcher.cluster.taken_at > 0.2)  # nobody looks any more
+    old = watcher.cluster
+    assert await watcher.fresh_cluster(3600, 5) is old, "not old"
+    new = await watcher.fresh_cluster(0.01, 5)
+    assert new is not old
+    asked = len(slurm.asked)
+    slurm.gate = asyncio.Event()
+    await until(lambda: len(slurm.asked) > asked)
+    new = watcher.cluster
+    began = time.monotonic()
+    assert await watcher.fresh_cluster(0.01, 0.05) is new, "one that takes longer is not waited for"
+    assert time.monotonic() - began < 2
+    slurm.gate.set()
+
+
+async def test_nobody_waits_for_a_new_picture_while_slurm_is_slow_or_away(slurm, watcher, monkeypatch):
+    old = await watcher.first_cluster(5)
+    monkeypatch.setattr(module, "OFTEN", 60.0)
+    slurm.failing = True
+    await until(lambda: len(slurm.asked) == 2)
+    async with asyncio.timeout(2):
+        assert await watcher.fresh_cluster(0.0, 60) is old
