@@ -21,7 +21,7 @@ from carme_hub.spawner.errors import SessionError
 from carme_hub.spawner.estimate import Estimate, Refusal, told
 from carme_hub.spawner.estimates import ESTIMATES
 from carme_hub.spawner.form import Problem, SpawnForm
-from carme_hub.spawner.free import Free, remembered
+from carme_hub.spawner.free import OLD, Free, remembered
 from carme_hub.spawner.people import Standing
 from carme_hub.spawner.request import JobRequest, Person, RequestError, from_form, harmless
 from carme_hub.spawner.settings import SessionSettings
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 1.5  # seconds that a page or a start waits for Slurm's first answer about a person or the nodes
 TEST_PATIENCE = 5.0  # seconds that a form waits for "sbatch --test-only"
+LOOK = 0.3  # seconds that a page waits for a picture of the nodes when the last one is old
 CHOSEN = 60.0  # seconds in which JupyterHub will have begun with what a form has chosen
 
 report.disarm_batchspawner()
@@ -226,6 +227,7 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
         again, self._again = self._again, None
         again = again or Again(self.name, self._last_options())
         await self.learn()
+        await self._look()
         form = SpawnForm.build(
             self.offered(),
             again.options,
@@ -238,6 +240,12 @@ class OfferingSpawner(SessionSettings, WrapSpawner):  # type: ignore[misc]  # wr
         )
         named.drop_unused(self.user, again.server)
         return form
+
+    async def _look(self) -> None:
+        """Have the clusters' nodes shown as they are now, not as they were when somebody looked last."""
+        backends = {id(found): found for found in map(self._backend, self._profiles())}
+        watchers = [backend.watcher for backend in backends.values() if backend.people is not None]
+        await asyncio.gather(*(watcher.fresh_cluster(OLD, LOOK) for watcher in watchers))
 
     def _last_options(self) -> dict[str, str]:
         return harmless(self.orm_spawner.user_options if self.orm_spawner else None)

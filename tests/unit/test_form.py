@@ -155,9 +155,9 @@ def test_where_nothing_starts_the_card_says_so(html):
 def test_bounds_stand_beside_the_field(html):
     page = html(one(min_time="30", max_cpus=4, memory="1G", max_memory="8G", max_nodes=3))
     told = words(page)
-    assert "Nodes 1 to 3" in told
+    assert "Nodes 1\N{EN DASH}3" in told
     assert "Time limit 30 minutes to 8 hours" in told
-    assert "Cores per node 1 to 4 Memory per node up to 8G" in told
+    assert "Cores per node 1\N{EN DASH}4 Memory per node up to 8G" in told
     assert re.search(r'aria-describedby="profile-p-nodes-help profile-p-nodes-error"', page)
 
 
