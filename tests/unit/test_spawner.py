@@ -18,10 +18,11 @@ from carme_hub.spawner import job as job_module
 from carme_hub.spawner import session as module
 from carme_hub.spawner import watcher as watching
 from carme_hub.spawner.answers import SEPARATOR, Ending, Picture, QueueEntry
+from carme_hub.spawner.asking import NotStartedYet
 from carme_hub.spawner.backends import Backend
+from carme_hub.spawner.errors import SessionError
 from carme_hub.spawner.estimate import Estimate
 from carme_hub.spawner.estimates import Estimates
-from carme_hub.spawner.offer import NotStartedYet, SessionError
 from carme_hub.spawner.progress import SERVER
 from carme_hub.spawner.session import SlurmSession
 from carme_hub.spawner.slurm import Account, Slurm, SlurmUnavailable, SubmitRefused
