@@ -18,6 +18,7 @@ from jupyterhub.handlers.pages import SpawnPendingHandler
 from jupyterhub.scopes import needs_scope
 from tornado import web
 
+from carme_hub.spawner import progress
 from carme_hub.spawner.asked import Asked, asked
 from carme_hub.spawner.interrupted import sentences
 from carme_hub.spawner.offer import OfferingSpawner
@@ -80,7 +81,6 @@ class _Page:
             "own": own,
             "session_name": spawner.name,
             "session_title": spawner.display_name or spawner.name if spawner.name else "",
-            "asked": _asked(spawner),
             "start_url": f"{self.hub.base_url}spawn/{where}{query}",
             "cancel_url": f"{self.hub.base_url}carme/cancel/{where}",
             "back_url": f"{self.hub.base_url}{'home' if own else 'admin'}",
@@ -88,17 +88,12 @@ class _Page:
             "sentence": sentence_of(error),
             "log_tail": getattr(error, "log", "") if may_read else "",
         }
-        if isinstance(spawner, OfferingSpawner):
-            values["event"] = event = spawner.waiting()
-            values["expected"], values["submitted"] = (
-                clock(event["expected_start"]),
-                clock(event["submitted"]),
-            )
-        return values
-
-
-def _asked(spawner: Any) -> Asked | None:
-    return asked(options_of(spawner), spawner.catalog) if isinstance(spawner, OfferingSpawner) else None
+        # A site may have other spawners beside ours; their starts are shown without what only ours know.
+        ours = isinstance(spawner, OfferingSpawner)
+        event = spawner.waiting() if ours else progress.event("", None)
+        times = {"expected": clock(event["expected_start"]), "submitted": clock(event["submitted"])}
+        told = asked(options_of(spawner), spawner.catalog) if ours else Asked("", {}, {})
+        return {**values, **times, "event": event, "asked": told}
 
 
 class WaitingHandler(_Page, SpawnPendingHandler):  # type: ignore[misc]  # JupyterHub has no types

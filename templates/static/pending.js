@@ -176,6 +176,11 @@ function take(told) {
     event = told;
     ahead = told.now - performance.now() / SECOND;
     show();
+  } else {
+    // Of a spawner that is not ours there is a line and a number.
+    write(find("[data-text]"), told.message ?? "");
+    event.progress = told.progress ?? event.progress;
+    tick();
   }
 }
 

@@ -201,7 +201,7 @@ def test_every_page_works(gate, watched, other):
     expect(page.get_by_label("Time limit")).to_be_visible()
     page.get_by_role("button", name="Start").click()
     page.wait_for_url("**/hub/spawn-pending/carol*")
-    expect(page.locator("#progress-message")).not_to_be_empty()  # the event stream is open
+    expect(page.get_by_text("Spawning server...")).to_be_visible()  # the event stream is open
     (gate.folder.parent / "go").touch()
     page.wait_for_url("**/user/carol/**")
     expect(page.get_by_role("heading", name="Session")).to_be_visible()
