@@ -281,3 +281,19 @@ def test_nobody_else_and_no_other_page_cancels(site, rosa, person):
     assert rosa.http.get(url, timeout=30).status_code == 405
     assert rosa.http.post(f"{url}/nothing", data={"_xsrf": rosa.xsrf("/hub/")}, timeout=30).status_code == 404
     assert site.jobs("rosa")
+
+
+@pytest.mark.usefixtures("closed")
+def test_a_hub_that_does_not_answer_for_a_while_is_waited_for(site, rosa, enter):
+    page = enter(rosa)
+    rosa.ask(profile="cpu", time="0:20:00")
+    until(lambda: site.jobs("rosa"), "the job")
+    stream = "**/hub/api/users/rosa/server/progress*"
+    page.route(stream, lambda route: route.fulfill(status=503, body="the proxy's own page"))
+    page.goto("/hub/spawn-pending/rosa")
+    expect(page.get_by_text("The hub does not answer at the moment")).to_be_visible(timeout=WAIT)
+    assert_good(page)
+    page.unroute(stream)
+    site.run("scontrol", "hold", *site.jobs("rosa"))
+    expect(page.get_by_text("An administrator has put it on hold")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("The hub does not answer at the moment")).to_be_hidden()

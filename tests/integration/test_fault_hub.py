@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from carme_hub.spawner.progress import QUEUE
 from tests.integration.fault_world import OPEN, PEOPLE, partition, stopped
 from tests.support import until
 
@@ -48,11 +49,12 @@ def test_a_hub_that_is_killed_loses_none_of_twenty_sessions(hub, site):
 def test_a_session_that_waits_while_the_hub_restarts_can_be_watched_and_comes_up(hub, site):
     """Expected: the hub is there at once, progress is as before, and then the session is ready."""
     hub.start("rosa", profile="later")
-    hub.until_event("is in the queue", "rosa")
+    before = hub.until_event("is in the queue", "rosa")
     hub.restart()
     assert hub.server("rosa")["pending"] == "spawn"
-    said = hub.until_event("is in the queue", "rosa")
-    assert said["message"].endswith("the partition is down")
+    said = hub.until_event("let nothing start in its part of the cluster", "rosa")
+    assert (said["reason"], said["job"], said["step"]) == ("PartitionDown", before["job"], QUEUE)
+    assert said["submitted"] == before["submitted"], "how long it has waited is not forgotten"
     assert hub.start("rosa", profile="now")[0] == 202  # it starts already
     partition(site, OPEN)
     hub.until_reachable("rosa")
