@@ -234,7 +234,7 @@ def test_a_failure_says_why_and_leads_on(site, rosa, enter):
     expect(page.get_by_role("heading", name="Your session could not be started")).to_be_visible()
     page.get_by_role("link", name="Change and try again").click()
     page.wait_for_url(re.compile("/hub/spawn/rosa"))
-    expect(profile(page, "cpu").get_by_label("Time limit")).to_have_value("0:25:00")
+    expect(profile(page, "cpu").get_by_role("textbox", name="Time limit")).to_have_value("0:25:00")
     assert not site.jobs("rosa")
     page.go_back()
     press(page, page.get_by_role("button", name="Same again"))

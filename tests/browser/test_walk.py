@@ -98,8 +98,8 @@ def test_a_session_that_dies_says_why(site, person, page):
         log_in(site, page, "rosa", "/hub/spawn")
         form = profile(page, "cpu")
         form.get_by_role("button", name="Start").click()
-        expect(page.get_by_text(re.compile(r"memory.*1 ?G", re.IGNORECASE)).first).to_be_visible(
-            timeout=PATIENCE
+        expect(page.get_by_role("alert")).to_contain_text(
+            "more memory than its limit of 1G", timeout=PATIENCE
         )
         assert "Something went wrong" not in page.inner_text("body")  # the page of the hub's own mistakes
         assert not rosa.server()
