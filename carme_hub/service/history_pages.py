@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from carme_hub.records import history
+from carme_hub.records.history import Filter
 from carme_hub.records.sums import Sums, sums
 from carme_hub.service import history_csv
-from carme_hub.service.base import PageHandler
+from carme_hub.service.base import ApiHandler, PageHandler
 from carme_hub.service.history_filter import PAGE, PERIODS, STATES, Asked
-from carme_hub.service.history_view import Titles, hours, shown, span
+from carme_hub.service.history_view import Shown, Titles, hours, shown, span
 from carme_hub.service.reading import ask
 from carme_hub.service.refusal import Refused
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 100_000  # of a file; more than anybody has
 PIECE = 2_000  # of them read at once
+LATELY = 5  # sessions on the home page
 
 _titles: dict[int, Titles] = {}  # by the site's configuration, which stays as it is
 
@@ -146,4 +148,30 @@ class HistoryFile(HistoryHandler):
             self.write(history_csv.table(rows, now, header=False))
 
 
-routes = [(r"history", HistoryPage), (r"history\.csv", HistoryFile)]
+class LatelyApi(ApiHandler):
+    """``GET api/lately``: one's own sessions that ended last, for the home page."""
+
+    async def get(self) -> None:
+        """Answer with a list, the newest first."""
+        now, name = time.time(), self.person.name
+        rows = await ask(self.site, history.find, name, Filter(active=False), LATELY)
+        titles = await titles_of(self.site)
+        self.answer([_lately(shown(row, titles, now, name)) for row in rows])
+
+
+def _lately(one: Shown) -> dict[str, Any]:
+    row = one.row
+    return {
+        "name": row.server,
+        "title": one.title,
+        "image": one.image,
+        "job": row.job,
+        "kind": one.kind,
+        "ended": row.ended,
+        "lasted": one.lasted,
+        "sentence": row.sentence,
+        "again": one.again,
+    }
+
+
+routes = [(r"history", HistoryPage), (r"history\.csv", HistoryFile), (r"api/lately", LatelyApi)]

@@ -2,6 +2,7 @@
 // cards take the place of the old ones, so that there is one template for them. All sentences are the page's.
 import { showCluster } from "./cluster.js";
 import { live } from "./live.js";
+import { showLately } from "./lately.js";
 import { showMessages, showNews } from "./news.js";
 import { openDetails } from "./session-details.js";
 import { clock } from "./times.js";
@@ -81,6 +82,7 @@ async function fetchPage() {
     old.replaceWith(fresh);
     focus();
     showMoments();
+    showLately();
   } catch (error) {
     console.info("Home:", error);
   } finally {
@@ -129,6 +131,7 @@ function update(card, session) {
 }
 
 function hearSessions(sessions) {
+  showLately({ once: true });
   const active = ["starting", "waiting", "running", "stopping"];
   const shown = cards(list());
   const seen = shown.filter((card) => active.includes(card.dataset.state)).map(stateOf).sort();
