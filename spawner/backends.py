@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from carme_hub.spawner import roll
 from carme_hub.spawner.catalog import CatalogError, Entry, check_entry
@@ -83,6 +83,26 @@ def slurm_backend(folder: str, conf: str, time_out: float, log: logging.Logger) 
         slurm = Slurm(*key)
         _BACKENDS[key] = Backend(slurm, Watcher(slurm, log, roll.news), slurm, People(slurm, log))
     return _BACKENDS[key]
+
+
+def watchers(clusters: Mapping[str, Cluster], folder: str, conf: str) -> dict[str, dict[str, Any]]:
+    """Say for JSON what the watcher of each backend sees that is in use, by the cluster's name.
+
+    Parameters
+    ----------
+    clusters
+        As `read_clusters` returns them.
+    folder, conf
+        What counts for clusters that say nothing of their own (``slurm_folder``, ``slurm_conf``).
+    """
+    names = {
+        (str(entry.slurm_folder or folder), str(entry.slurm_conf or conf)): name
+        for name, entry in clusters.items()
+    }
+    names[LOCAL, ""] = LOCAL
+    return {
+        names.get(key[:2], key[1] or key[0]): backend.watcher.state() for key, backend in _BACKENDS.items()
+    }
 
 
 def local_backend(log: logging.Logger) -> Backend:

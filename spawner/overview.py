@@ -8,6 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from carme_hub.spawner.freshness import Freshness
 from carme_hub.spawner.slurm import SlurmError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ LOOKING = 60.0
 FORGOTTEN = 3600.0
 # The longest pause after failures.
 SLOWEST = 120.0
+NOT_UNDERSTOOD = "The answer was not understood; the log has the details."
 
 
 def pause(failures: int, took: float) -> float:
@@ -64,6 +66,7 @@ class Overview:
         self._failures = 0
         self._sleeping = False
         self.cluster: Cluster | None = None
+        self.freshness = Freshness()
 
     def need(self) -> Cluster | None:
         """Say that somebody looks at the cluster, and return the last picture; None before the first one."""
@@ -113,9 +116,11 @@ class Overview:
             try:
                 self.cluster = await self._source.cluster()
                 self._first.set()
+                self.freshness.succeeded(time.monotonic() - began)
                 self._failures = 0
             except SlurmError as error:
                 self._failures += 1
+                self.freshness.failed(str(error))
                 self._log.log(
                     logging.WARNING if self._failures == 1 else logging.DEBUG,
                     "The cluster's nodes were not readable: %s",
@@ -123,6 +128,7 @@ class Overview:
                 )
             except Exception:  # noqa: BLE001 - logged with its traceback
                 self._failures += 1
+                self.freshness.failed(NOT_UNDERSTOOD)
                 self._log.exception("The answer about the cluster's nodes was not understood")
             self._read.set()
             least = pause(self._failures, time.monotonic() - began)

@@ -7,10 +7,11 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from carme_hub.spawner.answers import PHASES, UNKNOWN, Ending, Phase
-from carme_hub.spawner.overview import ClusterSource, Overview
+from carme_hub.spawner.freshness import Freshness
+from carme_hub.spawner.overview import NOT_UNDERSTOOD, ClusterSource, Overview
 from carme_hub.spawner.slurm import SlurmError
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Watcher:
         self._unknown: set[str] = set()
         self._whole = True
         self._overview = Overview(source, log)
+        self._freshness = Freshness()
 
     @property
     def cluster(self) -> Cluster | None:
@@ -140,6 +142,18 @@ class Watcher:
     async def fresh_cluster(self, age: float, patience: float) -> Cluster | None:
         """Like `need_cluster`, and wait a moment for a new picture where the last one is old."""
         return await self._overview.fresh(age, patience)
+
+    def state(self) -> dict[str, Any]:
+        """Say for JSON what is watched, and how fresh the pictures of jobs and nodes are."""
+        cluster = self._overview.cluster
+        return {
+            "watched": len(self._jobs),
+            "abandoned": len(self._abandoned),
+            "waiting": len(self._waiting),
+            "jobs": self._freshness.model(),
+            "nodes": self._overview.freshness.model(),
+            "seen_nodes": len(cluster.nodes) if cluster is not None else None,
+        }
 
     async def close(self) -> None:
         """Forget all jobs and end the tasks."""
@@ -259,15 +273,18 @@ class Watcher:
             began = time.monotonic()
             try:
                 await self._ask()
+                self._freshness.succeeded(time.monotonic() - began)
                 failures = 0
             except SlurmError as error:
                 failures += 1
+                self._freshness.failed(str(error))
                 self._log.log(
                     logging.WARNING if failures == 1 else logging.DEBUG, "Slurm was not readable: %s", error
                 )
             except Exception:  # noqa: BLE001 - logged with its traceback
                 # The only watcher must not die of one answer it does not understand.
                 failures += 1
+                self._freshness.failed(NOT_UNDERSTOOD)
                 self._log.exception("The watcher could not read Slurm's answer")
             slowest = SLOWEST_WAITING if self._waiting else SLOWEST
             pause = min(self._interval() * 2 ** min(failures, 8), slowest)

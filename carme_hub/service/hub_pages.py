@@ -15,6 +15,7 @@ from jupyterhub.utils import url_path_join, utcnow
 from tornado import web
 
 from carme_hub import csp
+from carme_hub.service import hub_watchers
 from carme_hub.service.registration import LOGINS_SCOPE, NAME
 from carme_hub.service.ticket import ticket
 
@@ -27,6 +28,7 @@ REDIRECTS = {
     "admin/sessions": "admin/sessions",
     "admin/use": "admin/use",
     "admin/announcements": "admin/announcements",
+    "admin/maintenance": "admin/maintenance",
     "admin/site": "admin/site",
 }
 LOOK_SECONDS = 3  # between two looks at whether the service runs
@@ -144,4 +146,4 @@ def attach(app: JupyterHub) -> None:
 def handlers() -> list[tuple[Any, ...]]:
     """Return the hub's addresses of all this."""
     short = [(f"/{path}", ToService, {"page": page}) for path, page in REDIRECTS.items()]
-    return [*short, (r"/error/(\d+)", ProxyError), (r"/api/carme/logins", Logins)]
+    return [*short, (r"/error/(\d+)", ProxyError), (r"/api/carme/logins", Logins), *hub_watchers.handlers]

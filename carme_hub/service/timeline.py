@@ -154,9 +154,7 @@ class Search:
                 self._earliest[count, seconds] = place.start
         return place
 
-    def _find(
-        self, count: int, seconds: int, not_before: int, not_after: int, earliest: int
-    ) -> Place | None:
+    def _find(self, count: int, seconds: int, not_before: int, not_after: int, earliest: int) -> Place | None:
         runs, timelines = self._runs, self._timelines
         there: list[tuple[int, int]] = []  # until when, and which node
         # What begins before that is too short for a job on one node; several may need it together.
