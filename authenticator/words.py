@@ -24,6 +24,14 @@ _DONE = {
     "deleted": "Removed from the hub, with all devices and codes",
     "unlock": "Account unlocked",
     "password-changed": "Password changed",
+    "session-stopped": "Session stopped",
+    "message-sent": "Message sent",
+    "announcement-added": "Announcement made",
+    "announcement-changed": "Announcement changed",
+    "announcement-removed": "Announcement removed",
+    "maintenance-on": "Maintenance switched on",
+    "maintenance-off": "Maintenance switched off",
+    "site-check": "Site checked",
 }
 _TRIED = {
     "login": "Sign-in",

@@ -10,6 +10,11 @@ from tornado.log import app_log
 from tornado.web import Application
 
 from carme_hub.service import (
+    admin_news,
+    admin_people,
+    admin_sessions,
+    admin_site,
+    admin_use,
     bookkeeping,
     cluster_api,
     history_pages,
@@ -35,6 +40,11 @@ ROUTES: list[tuple[str, type[RequestHandler]]] = [
     *history_pages.routes,
     *notices_pages.routes,
     *cluster_api.routes,
+    *admin_sessions.routes,
+    *admin_people.routes,
+    *admin_use.routes,
+    *admin_news.routes,
+    *admin_site.routes,
 ]
 # What runs as long as the service does.
 BACKGROUND: list[Callable[[Site], Awaitable[None]]] = [
