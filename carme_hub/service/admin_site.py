@@ -16,10 +16,13 @@ from carme_hub.service.admin_base import AdminPage
 from carme_hub.service.refusal import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from carme_hub.service.site import Site
 
 TIME_OUT = 180.0  # seconds for all looks together, each of which has its own
 AGAIN = 10.0  # seconds between two checks: each submits jobs
+OLD_CLUSTER = 900  # seconds; the service reads it every 5 min at least
 OLD_JOBS = 120  # seconds from which on a picture is called old; it is read every 10 s
 
 
@@ -99,7 +102,7 @@ class Picture:
     Attributes
     ----------
     cluster, what
-        Of which cluster, and what it shows: "jobs" or "nodes".
+        Of which cluster, and what it shows: "jobs", "nodes", or "cluster" for the service's own, which has both.
     at, failing_since
         Seconds since 1970; None for never.
     old
@@ -150,6 +153,33 @@ def pictures(watchers: dict[str, Any], now: float) -> list[Picture]:
     return found
 
 
+def own_pictures(
+    views: Iterable[tuple[str, Mapping[str, Any] | None, float | None]], now: float
+) -> list[Picture]:
+    """Return the service's pictures of whole clusters: name, the last picture, since when Slurm is silent."""
+    found = []
+    for cluster, picture, silent in views:
+        at = None if picture is None else float(picture["at"])
+        # Its samples are the chart's: they are read always, seldom while nobody looks.
+        aged = at is not None and now - at > OLD_CLUSTER
+        running, pending = (picture or {}).get("running"), (picture or {}).get("pending")
+        seen = "" if running is None else f"{running} running, {pending} waiting"
+        error = "" if silent is None else "Slurm does not answer; the service's log has its words."
+        found.append(
+            Picture(
+                cluster,
+                "cluster",
+                at,
+                old=aged or silent is not None,
+                failures=0 if silent is None else 1,
+                failing_since=silent,
+                error=error,
+                seen=seen,
+            )
+        )
+    return found
+
+
 class SitePage(AdminPage):
     """Pictures and checks."""
 
@@ -171,13 +201,22 @@ class SitePage(AdminPage):
             parts=parts(found),
             numbers=Counter(str(check.state) for check in found),
             worst=site_check.worst(found),
-            pictures=seen,
+            pictures=[*seen, *own_pictures(self._views(), now)],
             away=away,
             hub=self.site.hub,
             open_streams=len(self.site.streams),
             hub_sessions=sum(len(some) for some in self.site.hub.sessions.values()),
             now=now,
         )
+
+    def _views(self) -> list[tuple[str, Mapping[str, Any] | None, float | None]]:
+        own, found = self.site.pictures, []
+        for name in own.names:
+            reader = own.reader(name)
+            if reader is not None:
+                view = reader.view
+                found.append((name, view.picture if view is not None else None, reader.silent_since))
+        return found
 
     async def post(self) -> None:
         """Check, in the background: the page shows how far it is."""
