@@ -102,7 +102,7 @@ class Picture:
     Attributes
     ----------
     cluster, what
-        Of which cluster, and what it shows: "jobs", "nodes", or "cluster" for the service's own, which has both.
+        Of which cluster, and what it shows: "jobs", "nodes", or "cluster" for the service's own, with both.
     at, failing_since
         Seconds since 1970; None for never.
     old
@@ -156,7 +156,7 @@ def pictures(watchers: dict[str, Any], now: float) -> list[Picture]:
 def own_pictures(
     views: Iterable[tuple[str, Mapping[str, Any] | None, float | None]], now: float
 ) -> list[Picture]:
-    """Return the service's pictures of whole clusters: name, the last picture, since when Slurm is silent."""
+    """Return the service's own pictures, of name, last picture, and since when Slurm is silent."""
     found = []
     for cluster, picture, silent in views:
         at = None if picture is None else float(picture["at"])
