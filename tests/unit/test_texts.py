@@ -88,7 +88,7 @@ def untranslatable(source: str) -> list[str]:
     addresses = {
         id(output)
         for holder in tree.find_all((nodes.Block, nodes.Macro))
-        if isinstance(holder, nodes.Block | nodes.Macro) and holder.name in {"action", "address"}
+        if isinstance(holder, nodes.Block | nodes.Macro) and holder.name in {"action", "address", "error"}
         for output in holder.find_all(nodes.Output)
     }
     for output in tree.find_all(nodes.Output):
