@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, ViewportSize
 
 from carme_hub.demo import cache as store
 from carme_hub.demo import nodejs
 
-DESK = {"width": 1280, "height": 900}
-PHONE = {"width": 360, "height": 740}
-# The structure is the same in both colour schemes; only what is made of colours is looked at twice.
+DESK: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 360, "height": 740}
+# Only colours differ between light and dark, and they are the same on a phone.
 COLOURS = ["color-contrast", "link-in-text-block"]
+LOOKS: list[tuple[str, ViewportSize, Literal["light", "dark"], list[str]]] = [
+    ("desk", DESK, "light", []),
+    ("desk", DESK, "dark", COLOURS),
+    ("phone", PHONE, "light", []),
+]
 LOOK = """
 async ([without, rules]) => {
     const about = without.length ? {exclude: without.map(selector => [selector])} : document;
@@ -46,16 +51,14 @@ def faults(page: Page, *without: str) -> list[str]:
     # By the debugger's door, which no Content-Security-Policy stands before.
     page.evaluate(_script())
     found: list[str] = []
-    for width, size in (("desk", DESK), ("phone", PHONE)):
+    for name, size, scheme, rules in LOOKS:
         page.set_viewport_size(size)
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            rules = COLOURS if scheme == "dark" else []
-            said: Any = page.evaluate(LOOK, [list(without), rules])
-            found += [f"{width}, {scheme}: {what}" for what in said]
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        said: Any = page.evaluate(LOOK, [list(without), rules])
+        found += [f"{name}, {scheme}: {what}" for what in said]
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         if wide > 0:
-            found.append(f"{width}: {wide} pixels wider than the screen")
+            found.append(f"{name}: {wide} pixels wider than the screen")
     page.emulate_media(color_scheme="light")
     if before:
         page.set_viewport_size(before)

@@ -8,12 +8,14 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import axe, keyboard
-from tests.support import Site
+from tests.support import Site, until
 
 # What everybody has, and what an admin has.
 PAGES = {
     "/hub/home": "My session",
     "/hub/spawn": "Start a session",
+    "/hub/history": "History",
+    "/services/carme/messages": "Messages",
     "/hub/token": "Tokens",
     "/hub/account": "Account security",
     "/hub/account/device": "Add a device",
@@ -91,4 +93,74 @@ def test_an_admin(site, person, page, complaints):
     person("adam")
     log_in(site, page, "adam", "/hub/home")
     look_at(page, PAGES | ADMIN_PAGES)
+    assert complaints == []
+
+
+def start_without_a_mouse(page: Page) -> None:
+    """From the home page to a GPU session that was asked for."""
+    keyboard.press(page, page.get_by_role("link", name="Start a session"))
+    page.wait_for_url("**/hub/spawn/**")
+    card = page.locator("details", has=page.locator("[name=profile][value=gpu]")).first
+    if not card.evaluate("card => card.open"):
+        keyboard.press(page, card.locator("summary").first)
+    keyboard.fill(page, card.get_by_label("GPUs per node"), "9")
+    keyboard.fill(page, card.get_by_label("Nodes"), "1")
+    keyboard.fill(page, card.get_by_label("Time limit"), "0:30:00")
+    start = card.get_by_role("button", name="Start", exact=True)
+    keyboard.press(page, start)
+    # The browser itself holds back what the field does not allow, and says so.
+    assert page.evaluate("document.activeElement.name") == "gpus"
+    keyboard.fill(page, card.get_by_label("GPUs per node"), "2")
+    axe.assert_good(page)
+    keyboard.press(page, start)
+    page.wait_for_url("**/hub/spawn-pending/rosa*")
+
+
+def test_a_researcher_starts_waits_works_and_stops_without_a_mouse(site, person, page, complaints):
+    rosa = person("rosa")
+    log_in(site, page, "rosa", "/hub/home")
+    # Nothing starts in a partition that is down: the session waits, for as long as it is looked at.
+    site.run("scontrol", "update", "PartitionName=gpu", "State=DOWN")
+    try:
+        start_without_a_mouse(page)
+        expect(page.get_by_text("partition", exact=False).first).to_be_visible()
+        axe.assert_good(page)
+        keyboard.press(page, page.get_by_role("link", name="Home").last)
+        page.wait_for_url("**/hub/home")
+        session = page.get_by_role("article")
+        expect(session.get_by_text("Waiting")).to_be_visible()
+        axe.assert_good(page)
+        keyboard.press(page, session.get_by_role("link", name="See how far it is"))
+    finally:
+        site.run("scontrol", "update", "PartitionName=gpu", "State=UP")
+    page.wait_for_url("**/user/rosa/lab**")
+
+    page.goto("/hub/home")
+    keyboard.press(page, session.get_by_text("Details", exact=True))
+    expect(session.get_by_role("heading", name="End of its log")).to_be_visible()
+    keyboard.press(page, session.get_by_text("The script that was submitted"))
+    expect(session.get_by_text("#SBATCH").first).to_be_visible()
+    axe.assert_good(page)
+    left = session.locator("[data-clock]").inner_text()
+    keyboard.press(page, session.get_by_role("button", name="30 min"))
+    expect(session.locator("[data-clock]")).not_to_have_text(left)
+    keyboard.press(page, session.get_by_role("button", name="Stop"))
+    axe.assert_good(page)
+    # Whoever is asked can say no.
+    page.keyboard.press("Escape")
+    expect(session.get_by_text("Running", exact=True)).to_be_visible()
+    keyboard.press(page, session.get_by_role("button", name="Stop"))
+    page.keyboard.press("Enter")
+    until(lambda: not rosa.server() and not site.jobs("rosa"), "the end of the session")
+    expect(session.get_by_text("Not running", exact=True)).to_be_visible()
+    axe.assert_good(page)
+
+    page.goto("/hub/history")
+    expect(page.get_by_role("row").nth(1)).to_contain_text("GPU session")
+    keyboard.reach(page, page.get_by_label("Profile"))
+    page.keyboard.type("CPU")
+    keyboard.fill(page, page.get_by_label("Text"), "no such session")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**text=no*")
+    axe.assert_good(page)
     assert complaints == []
