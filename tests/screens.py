@@ -62,15 +62,26 @@ def unfold(page: Page) -> None:
             summary.click()
 
 
+def details(page: Page) -> None:
+    """Open the details of the first session."""
+    session = page.get_by_role("article").first
+    session.get_by_text("Details", exact=True).click()
+    session.locator("[data-detail=log]").wait_for()
+
+
 SHOTS = [
     Shot("login", "", "/hub/login", kept=True),
     Shot("enrol", "", "/hub/enrol"),
-    Shot("course", "ines", "/hub/spawn"),
+    Shot("course", "ines", "/hub/spawn", kept=True),
     Shot("home-student", "ines", "/hub/home"),
     Shot("spawn", "rosa", "/hub/spawn/rosa/next", kept=True),
     Shot("spawn-more", "rosa", "/hub/spawn/rosa/next", unfold),
     Shot("waiting", "rosa", "/hub/spawn-pending/rosa/train", kept=True),
     Shot("home", "rosa", "/hub/home", kept=True),
+    Shot("details", "rosa", "/hub/home", details, kept=True),
+    Shot("failed", "rosa", "/user/rosa/tests/lab", kept=True),
+    Shot("history", "rosa", "/hub/history", kept=True),
+    Shot("messages", "rosa", "/services/carme/messages"),
     Shot("token", "rosa", "/hub/token"),
     Shot("account", "rosa", "/hub/account"),
     Shot("not-found", "rosa", "/hub/no-such-page"),
