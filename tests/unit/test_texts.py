@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "templates"
 # Being rewritten.
 NOT_YET: set[str] = set()
-TEMPLATES_LEFT = [file for file in sorted(TEMPLATES.glob("*.html")) if file.stem not in NOT_YET]
+PAGES = [file for file in sorted(TEMPLATES.glob("*.html")) if file.stem not in NOT_YET]
 # Attributes that people read or hear.
 READ = {"alt", "aria-label", "aria-description", "content", "placeholder", "title"}
 TEXT_FUNCTIONS = {"_", "gettext", "ngettext", "pgettext", "npgettext"}
@@ -144,9 +144,24 @@ def test_words_that_no_translation_changes_are_found(source, words):
     assert [text.strip(f"{FILLED_IN} ") for text in untranslatable(source)] == words
 
 
-@pytest.mark.parametrize("template", TEMPLATES_LEFT, ids=lambda file: file.stem)
+@pytest.mark.parametrize("template", PAGES, ids=lambda file: file.stem)
 def test_every_word_of_a_template_can_be_translated(template):
     assert untranslatable(template.read_text()) == []
+
+
+@pytest.mark.parametrize("template", PAGES, ids=lambda file: file.stem)
+def test_a_text_opens_no_element_that_it_does_not_close(template):
+    """A translation may turn the words around, and must not tear the page."""
+    for _line, _function, message in environment().extract_translations(template.read_text()):
+        for text in [message] if isinstance(message, str) else message:
+            opened: list[str] = []
+            for closing, name in re.findall(r"<(/?)(\w+)", text or ""):
+                if closing:
+                    assert opened, text
+                    assert opened.pop() == name, text
+                elif name not in {"br", "hr", "img", "input"}:
+                    opened.append(name)
+            assert not opened, text
 
 
 @pytest.mark.parametrize("script", sorted((TEMPLATES / "static").glob("*.js")), ids=lambda file: file.name)
