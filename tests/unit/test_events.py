@@ -157,6 +157,7 @@ async def test_a_restarted_hub_tells_again_what_a_killed_one_may_not_have_writte
     other.load_state(state)
     view = await other.child.watcher.changed(7, None)
     assert await asyncio.wait_for(other.child.up_again(), 5)
+    assert await asyncio.wait_for(other.child.up_again(), 5), "a route may take several attempts"
     assert kinds(heard) == [Kind.SUBMITTED, Kind.RUNNING, Kind.READY]
     assert view.node == heard[-1].node
     assert heard[0].facts == one.child.facts
