@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from jupyterhub.httpclient import fetch
 
 from carme_hub.service.refusal import NO_HUB, Refused
+
+if TYPE_CHECKING:
+    import ssl
 
 TIME_OUT = 15.0  # seconds for one call
 MAX_ANSWER = 64 << 20  # bytes: thousands of sessions
@@ -26,9 +29,12 @@ class HubApi:
     ----------
     url : str
         The API's address, as the service reaches it.
+    tls : ssl.SSLContext or None
+        Our certificate, when the site has TLS between its parts (``JupyterHub.internal_ssl``).
     """
 
     url: str
+    tls: ssl.SSLContext | None = None
 
     async def call(
         self, token: str, method: str, path: str, body: object = None, time_out: float = TIME_OUT
@@ -69,6 +75,7 @@ class HubApi:
                     headers=headers,
                     raise_for_status=False,
                     allow_redirects=False,
+                    ssl=self.tls or True,
                 )
                 async with answer:
                     text = await answer.content.read(MAX_ANSWER)

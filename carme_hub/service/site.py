@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.log import app_log
 
+from jupyterhub.utils import make_ssl_context
+
 from carme_hub.service.hub_api import HubApi
 from carme_hub.service.hub_client import HubState
 from carme_hub.service.streams import Streams
@@ -63,7 +65,10 @@ class Site:
     @cached_property
     def hub_api(self) -> HubApi:
         """The hub's API."""
-        return HubApi(str(self.auth.api_url))
+        auth, tls = self.auth, None
+        if auth.keyfile:
+            tls = make_ssl_context(auth.keyfile, auth.certfile, cafile=auth.client_ca)
+        return HubApi(str(auth.api_url), tls)
 
     async def ask_hub(self, method: str, path: str, body: object = None, time_out: float = 15.0) -> Any:
         """Call the hub's API as the service itself; see `HubApi.call`."""
