@@ -17,7 +17,7 @@ LOGINS_SCOPE = "custom:carme:logins"
 CUSTOM_SCOPES = {
     LOGINS_SCOPE: {"description": "Ask which logins at the service carme have ended, by their tokens' ids."}
 }
-# What the service may do by itself: read what sessions there are, nothing more. It changes nothing.
+# What the service may do by itself: read whose sessions there are. It changes nothing.
 SERVICE_SCOPES = ["read:servers", "list:users", "read:users:groups", LOGINS_SCOPE]
 # What a person's token may be used for here, as far as the person's own rights go: sessions, one's own and,
 # for those who may, other people's; and what tells the pages who is an admin.

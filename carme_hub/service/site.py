@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tornado.log import app_log
-
 from jupyterhub.utils import make_ssl_context
+from tornado.log import app_log
 
 from carme_hub.service.hub_api import HubApi
 from carme_hub.service.hub_client import HubState

@@ -144,7 +144,9 @@ def test_configure_registers_the_service_with_few_rights(tmp_path):
     assert service["command"][1:] == ["-m", "carme_hub.service", "--config", str(main)]
     assert service["oauth_client_allowed_scopes"] == registration.PERSON_SCOPES
     assert "inherit" not in registration.PERSON_SCOPES
-    assert not any(scope.startswith(("admin", "list", "tokens")) for scope in registration.SERVICE_SCOPES)
+    # By itself the service reads, and changes nothing.
+    reading = ("read:", "list:users", registration.LOGINS_SCOPE)
+    assert all(scope.startswith(reading) for scope in registration.SERVICE_SCOPES)
     assert registration.problems(config) == []
 
 
