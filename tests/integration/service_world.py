@@ -173,10 +173,10 @@ class Browser:
         with self.api("events", stream=True) as answer:
             assert answer.status_code == 200, answer.text
             assert answer.headers["Content-Type"] == "text/event-stream"
-            yield _events(answer.iter_lines(chunk_size=1, decode_unicode=True))
+            yield events_of(answer.iter_lines(chunk_size=1, decode_unicode=True))
 
 
-def _events(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
+def events_of(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
     event = ""
     for line in lines:
         if line.startswith("event: "):
