@@ -136,6 +136,12 @@ def test_a_job_on_several_nodes_starts_when_enough_of_them_are_free_together():
     assert minutes(World([1, 1, 1], [0, 0, 0], running, [waits(4, 60, nodes=4)]), 4) is None
 
 
+def test_a_gap_that_closes_before_enough_nodes_are_free_counts_for_nothing():
+    later = waits(9, 30, priority=9, reason="BeginTime", start=NOW + 1200, required_nodes=("n0",))
+    world = World([1, 1], [0, 0], [runs(1, ["n1"], 15)], [later, waits(2, 10, nodes=2)])
+    assert minutes(world, 2) == 50
+
+
 def test_what_slurm_expects_comes_first():
     running = [runs(1, ["n0"], 30)]
     promised = waits(2, 60, start=NOW + 3600)
