@@ -36,8 +36,24 @@ _LAST: dict[str, float] = {}
 _FREE = asyncio.Semaphore(AT_ONCE)
 
 
+def asked(request: JobRequest) -> dict[str, str | int]:
+    """Return a request as the service's forecast takes it; memory (MiB), cores and gres are of each node."""
+    return {
+        "cluster": request.profile.cluster or "",
+        "partition": request.partition or "",
+        "nodes": request.nodes,
+        "cpus": request.cpus,
+        "memory": request.memory or 0,
+        "gres": f"{request.gres}:{request.gpus}" if request.gres and request.gpus else "",
+        "minutes": request.time,
+    }
+
+
 class EstimateHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
-    """Answers with ``{"start": seconds since 1970 or null, "nodes", "partition", "sentence"}``.
+    """Answers with ``{"start": seconds since 1970 or null, "nodes", "partition", "sentence", "asked"}``.
+
+    ``asked`` is the request in the words of the service's ``api/start``, whose forecast a page can show where
+    Slurm has none.
 
     What is not on offer, exceeds a limit or would be refused by Slurm is a 400 with ``field``, ``sentence``
     and ``short`` (the sentence without the field's name); 429 means that another question of the same person
@@ -86,6 +102,7 @@ class EstimateHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no ty
             "nodes": estimate.nodes,
             "partition": estimate.partition,
             "sentence": estimate.sentence,
+            "asked": asked(request),
         }
 
     async def _estimate(self, spawner: OfferingSpawner, request: JobRequest) -> Estimate:

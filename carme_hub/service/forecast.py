@@ -46,6 +46,8 @@ class Request:
 
     Attributes
     ----------
+    partition
+        Slurm's default one when it is empty.
     memory
         MiB.
     minutes
@@ -134,6 +136,7 @@ class Forecast:
             if partition.state == "up"
             and (members := [self._numbers[node] for node in partition.nodes if node in self._numbers])
         }
+        self._default = next((name for name, one in cluster.partitions.items() if one.default), "")
         # Cores and memory of the largest node of a partition.
         self._largest = {
             name: tuple(max(self._kinds[number][index][1] for number in members) for index in (0, 1))
@@ -151,7 +154,8 @@ class Forecast:
         Everything that waits already comes first.
         """
         gres = tuple(sorted((name, count) for name, count in request.gres.items() if count > 0))
-        shape = _Shape(request.partition, frozenset(), request.cpus, request.memory, gres, exclusive=False)
+        partition = request.partition or self._default
+        shape = _Shape(partition, frozenset(), request.cpus, request.memory, gres, exclusive=False)
         seconds = UNLIMITED if request.minutes is None else max(request.minutes * 60, 1)
         place = self._search(shape).find(request.nodes, seconds, self.now, self.now + WINDOW)
         return place.start if place else None

@@ -146,6 +146,24 @@ function showAnswer(form, answer) {
   }
 }
 
+// Where Slurm cannot tell, the service's forecast may: by the time limits of all that runs and waits.
+async function askForecast(form, answer, own) {
+  const service = document.querySelector("meta[name=carme-service]");
+  if (!service || !answer.asked) {
+    return;
+  }
+  try {
+    const address = `${service.content}api/start?${new URLSearchParams(answer.asked)}`;
+    const response = await fetch(address, { headers: { "X-XSRFToken": service.dataset.xsrf }, cache: "no-store", signal: own.signal });
+    const { start } = response.ok ? await response.json() : { start: null };
+    if (start !== null && asking === own) {
+      tell(form, "fa-hourglass-half text-warning", fill(say.atTheLatest, when(start)), say.fromLimits);
+    }
+  } catch {
+    // The service is away, or the question is an old one: what Slurm said stands there.
+  }
+}
+
 // One question at a time on the whole page: the newest. A newer one ends the one that is open.
 let asking = null;
 let due = 0;
@@ -186,6 +204,9 @@ async function ask(form) {
     if (response.ok) {
       answered.set(form, { question, at: Date.now() });
       showAnswer(form, answer);
+      if (answer.start === null) {
+        await askForecast(form, answer, own);
+      }
     } else if (response.status === 400 && answer.short) {
       const shown = showError(form, answer.field, answer.short);
       tell(form, "fa-circle-exclamation text-danger", say.refused, shown ? "" : answer.sentence);

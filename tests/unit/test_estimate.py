@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from carme_hub.spawner.catalog import Catalog
 from carme_hub.spawner.cluster import Cluster, Node, Partition
 from carme_hub.spawner.estimate import Estimate, Refusal, read, told
+from carme_hub.spawner.estimate_page import asked
 from carme_hub.spawner.request import FIELDS, JobRequest, Person
 
 # Printed by Slurm 22.05.8 on the demo site; 24.11 has the same forms in its library.
@@ -174,3 +175,16 @@ def test_whatever_is_printed_gives_a_sentence(text):
     assert len(found.sentence) < 700
     if isinstance(found, Refusal):
         assert found.field in {"", *FIELDS}
+
+
+def test_a_request_in_the_words_of_the_services_forecast(ask):
+    request = ask({"profile": "gpu", "gpus": 2, "nodes": 2, "gpu_type": "h100", "time": "1:30:00"})
+    assert asked(request) == {
+        "cluster": "",
+        "partition": "gpu",
+        "nodes": 2,
+        "cpus": 4,
+        "memory": 4096,
+        "gres": "gpu:h100:2",
+        "minutes": 90,
+    }

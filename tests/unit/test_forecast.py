@@ -298,6 +298,13 @@ def test_a_very_long_queue_is_looked_at_only_so_far(monkeypatch):
     assert first == list(range(len(first)))
 
 
+def test_a_request_without_a_partition_is_for_slurms_default():
+    there = World([1], [0]).cluster()
+    usual = replace(there, partitions={"p": replace(there.partitions["p"], default=True)})
+    assert Forecast(usual, [], NOW).start_of(Request("")) == NOW
+    assert Forecast(there, [], NOW).start_of(Request("")) is None
+
+
 # --- What Slurm of three releases really said
 
 
