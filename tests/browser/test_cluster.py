@@ -153,3 +153,16 @@ def test_several_clusters_are_chosen_from(page: Page):
     expect(card).to_contain_text("99 of 99 free")
     card.locator("[data-which]").select_option("small")
     expect(card).to_contain_text("7 of 7 free")
+
+
+def test_where_slurm_cannot_tell_a_start_the_forecast_does(page: Page):
+    asked = {"cluster": "", "partition": "gpu", "nodes": 1, "cpus": 1, "memory": 100, "gres": "gpu:a100:1"}
+    answer = {"start": None, "nodes": "", "partition": "", "sentence": "No node can take it.", "asked": asked}
+    # With nodes as they are here, Slurm always can.
+    page.route("**/carme/estimate/**", lambda route: route.fulfill(status=200, json=answer))
+    page.goto("/hub/spawn")
+    form = page.locator("form", has=page.locator("[name=profile][value=gpu]"))
+    if not form.is_visible():
+        page.locator("details", has=form).locator("summary").first.click()
+    form.locator("[name=gpus]").first.press("ArrowUp")
+    expect(form.locator("[data-estimate]")).to_contain_text("at the latest", timeout=PATIENCE)
