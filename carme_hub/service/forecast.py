@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from carme_hub.spawner.cluster import Cluster, Node
 
 WINDOW = 7 * 86400  # seconds; what starts later is left out
-# Of searching, in the units of `Search.effort`: about a second. The rest of a long queue is put nowhere, as
-# in Slurm's own backfill (bf_max_job_test).
-MOST_EFFORT = 2_500_000
+# Of searching, in the units of `Search.effort`: half a second or so. The rest of a long queue is put nowhere,
+# as in Slurm's own backfill (bf_max_job_test).
+MOST_EFFORT = 1_500_000
 
 
 @dataclass(frozen=True)
