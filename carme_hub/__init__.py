@@ -40,7 +40,7 @@ def configure(c: Any, service: str | None = registration.URL) -> None:
     c.JupyterHub.concurrent_spawn_limit = 0
     # Several sessions at once, each with a name; how many, the limits of CarmeSpawner say.
     c.JupyterHub.allow_named_servers = True
-    # Each name that was ever tried keeps a row in the database until it is removed.
+    # Each name that was ever started keeps a row in the database until it is removed.
     c.JupyterHub.named_server_limit_per_user = 50
     # A stolen cookie or token is of use for a day at most.
     c.JupyterHub.cookie_max_age_days = 1
