@@ -10,6 +10,7 @@ from carme_hub.records.maintenance import Maintenance
 from carme_hub.service.admin_base import AdminPage
 from carme_hub.service.admin_form import Typed, stage
 from carme_hub.service.markdown import LONGEST, render
+from carme_hub.service.notices_pages import news_changed
 from carme_hub.service.reading import ask
 from carme_hub.service.refusal import Refused
 
@@ -44,6 +45,7 @@ class AnnouncementsPage(AdminPage):
             return
         what = typed.announcement(self.person.name, 0, time.time())
         await ask(self.site, lambda engine: announcements.add(engine, what))
+        await news_changed(self.site)
         await self.note("announcement-added", detail=what.title)
         self.tell("It is announced." if what.starts <= time.time() else "It will be announced.")
         self.redirect(f"{self.site.service_url}admin/announcements")
@@ -80,6 +82,7 @@ class AnnouncementPage(AnnouncementsPage):
         one = await self._one(number)
         if self.field("remove"):
             await ask(self.site, announcements.remove, one.id)
+            await news_changed(self.site)
             await self.note("announcement-removed", detail=one.title)
             self.tell("It is removed.")
             self.redirect(f"{self.site.service_url}admin/announcements")
@@ -91,6 +94,7 @@ class AnnouncementPage(AnnouncementsPage):
         what = typed.announcement(one.author, one.id, time.time())
         if not await ask(self.site, announcements.change, what):
             raise Refused(404, GONE)
+        await news_changed(self.site)
         await self.note("announcement-changed", detail=what.title)
         self.tell("It is changed.")
         self.redirect(f"{self.site.service_url}admin/announcements")
@@ -131,6 +135,7 @@ class MaintenancePage(AnnouncementsPage):
         since = before.since if on == "yes" and before.on else int(time.time())
         now = Maintenance(on == "yes", text, self.person.name, since)
         await ask(self.site, maintenance.set, now)
+        await news_changed(self.site)
         await self.note("maintenance-on" if now.on else "maintenance-off", detail=text)
         sentence = "Maintenance is on: new sessions are refused." if now.on else "Maintenance is off."
         self.tell(sentence, level="warning" if now.on else "success")
