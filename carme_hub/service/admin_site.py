@@ -223,7 +223,8 @@ class SitePage(AdminPage):
         self.need_everybody()
         if CHECKS.start(self.site, self.person.name):
             await self.note("site-check")
-        self.redirect(f"{self.site.service_url}admin/site#checks")
+        # Without a fragment: with one, the browser would not load the page again, where no script does.
+        self.redirect(f"{self.site.service_url}admin/site")
 
 
 routes = [(r"admin/site", SitePage)]
