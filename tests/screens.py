@@ -67,19 +67,26 @@ def details(page: Page) -> None:
     session = page.get_by_role("article").first
     session.get_by_text("Details", exact=True).click()
     session.locator("[data-detail=log]").wait_for()
+    live(page)
+
+
+def live(page: Page) -> None:
+    """Wait for what comes from the service."""
+    page.get_by_role("heading", name="Messages").wait_for()
+    page.locator("canvas").first.wait_for()
 
 
 SHOTS = [
     Shot("login", "", "/hub/login", kept=True),
     Shot("enrol", "", "/hub/enrol"),
     Shot("course", "ines", "/hub/spawn", kept=True),
-    Shot("home-student", "ines", "/hub/home"),
+    Shot("home-student", "ines", "/hub/home", live),
     Shot("spawn", "rosa", "/hub/spawn/rosa/next", kept=True),
     Shot("spawn-more", "rosa", "/hub/spawn/rosa/next", unfold),
     Shot("waiting", "rosa", "/hub/spawn-pending/rosa/train", kept=True),
-    Shot("home", "rosa", "/hub/home", kept=True),
+    Shot("home", "rosa", "/hub/home", live, kept=True),
     Shot("details", "rosa", "/hub/home", details, kept=True),
-    Shot("failed", "rosa", "/user/rosa/tests/lab", kept=True),
+    Shot("failed", "rosa", "/hub/spawn-pending/rosa/tests", kept=True),
     Shot("history", "rosa", "/hub/history", kept=True),
     Shot("messages", "rosa", "/services/carme/messages"),
     Shot("token", "rosa", "/hub/token"),
@@ -88,6 +95,12 @@ SHOTS = [
     Shot("people", "adam", "/hub/admin/people"),
     Shot("person", "adam", "/hub/admin/people/rosa"),
     Shot("audit", "adam", "/hub/admin/audit"),
+    Shot("sessions", "adam", "/hub/admin/sessions", kept=True),
+    Shot("use", "adam", "/hub/admin/use"),
+    Shot("announcements", "adam", "/hub/admin/announcements"),
+    Shot("maintenance", "adam", "/services/carme/admin/maintenance"),
+    Shot("site", "adam", "/hub/admin/site"),
+    Shot("person-use", "adam", "/services/carme/admin/people/rosa"),
     Shot("hub-admin", "adam", "/hub/admin"),
 ]
 
@@ -196,6 +209,20 @@ def visitors(browser: Browser, site: Site) -> Callable[[str], Page]:
     return page_of
 
 
+def announce(page: Page) -> None:
+    """Have some news."""
+    title = "New GPUs on node3"
+    page.goto("/hub/admin/announcements")
+    if page.get_by_text(title).count():
+        return
+    page.get_by_label("Title").fill(title)
+    page.get_by_label("Text", exact=True).fill(
+        "From Monday on, *node3* has four more GPUs. The profile **GPU session** offers them by itself."
+    )
+    page.get_by_label("Title").press("Enter")
+    page.get_by_text("It is announced").wait_for()
+
+
 def main() -> None:
     """Take the pictures."""
     parser = argparse.ArgumentParser(prog="python -m tests.screens", description=__doc__)
@@ -213,6 +240,7 @@ def main() -> None:
             args=["--no-sandbox", "--disable-gpu", "--hide-scrollbars"],
         )
         page_of = visitors(browser, site)
+        announce(page_of("adam"))
         for shot in SHOTS:
             if not args.names or shot.name in args.names:
                 print(shot.name, flush=True)  # noqa: T201 - progress is what it is for

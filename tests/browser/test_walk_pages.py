@@ -27,6 +27,12 @@ ADMIN_PAGES = {
     "/hub/admin/people": "People",
     "/hub/admin/people/rosa": "rosa",
     "/hub/admin/audit": "Audit log",
+    "/hub/admin/sessions": "Sessions",
+    "/hub/admin/use": "Use",
+    "/hub/admin/announcements": "Announcements",
+    "/services/carme/admin/maintenance": "Maintenance",
+    "/services/carme/admin/people/rosa": "rosa",
+    "/hub/admin/site": "",
 }
 
 
@@ -85,7 +91,10 @@ def test_a_student(site, person, page, complaints):
     look_at(page, PAGES)
     assert complaints == []
     look_at_refusals(page, [*ADMIN_PAGES, "/hub/no-such-page", "/hub/spawn/rosa"])
-    assert [re.search(r"status of (\d+)", said)[1] for said in complaints] == ["403"] * 4 + ["404", "404"]
+    assert [re.search(r"status of (\d+)", said)[1] for said in complaints] == ["403"] * len(ADMIN_PAGES) + [
+        "404",
+        "404",
+    ]
     assert not ines.server()
 
 

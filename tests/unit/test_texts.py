@@ -25,10 +25,12 @@ NOT_YET: set[str] = set()
 PAGES = [file for file in sorted(TEMPLATES.glob("*.html")) if file.stem not in NOT_YET]
 # Attributes that people read or hear.
 READ = {"alt", "aria-label", "aria-description", "content", "placeholder", "title"}
+# Programs, and what is typed into them.
+UNREAD = {"code", "script", "style"}
 TEXT_FUNCTIONS = {"_", "gettext", "ngettext", "pgettext", "npgettext"}
 FILLED_IN = "\0"
 LETTERS = re.compile(r"[^\W\d_]{2}")
-SAME_EVERYWHERE = re.compile(r"(carme-hub|GPU|[^\w]|_)+")
+SAME_EVERYWHERE = re.compile(r"(carme-hub|GPU|UTC|[^\w]|_)+")
 
 
 def environment(*folders: Path) -> jinja2.Environment:
@@ -51,7 +53,8 @@ def pieces(node: nodes.Node) -> Iterator[str]:
         case nodes.Concat():
             yield from (piece for part in node.nodes for piece in pieces(part))
         case nodes.Filter():
-            yield from (piece for part in (node.node, *node.args) if part for piece in pieces(part))
+            instead = node.args if node.name in {"d", "default"} else []
+            yield from (piece for part in (node.node, *instead) if part for piece in pieces(part))
         case _:
             yield FILLED_IN
 
@@ -65,7 +68,7 @@ class Reader(HTMLParser):
         self.silent = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.silent += tag in {"script", "style"}
+        self.silent += tag in UNREAD
         named = dict(attrs)
         read = READ | ({"value"} if tag == "input" and named.get("type") in {"submit", "button"} else set())
         if tag == "meta":
@@ -73,7 +76,7 @@ class Reader(HTMLParser):
         self.said += [value for name, value in attrs if name in read and value]
 
     def handle_endtag(self, tag: str) -> None:
-        self.silent -= tag in {"script", "style"}
+        self.silent -= tag in UNREAD
 
     def handle_data(self, data: str) -> None:
         if not self.silent:
@@ -88,7 +91,8 @@ def untranslatable(source: str) -> list[str]:
     addresses = {
         id(output)
         for holder in tree.find_all((nodes.Block, nodes.Macro))
-        if isinstance(holder, nodes.Block | nodes.Macro) and holder.name in {"action", "address", "error"}
+        if isinstance(holder, nodes.Block | nodes.Macro)
+        and holder.name in {"action", "address", "error", "invalid"}
         for output in holder.find_all(nodes.Output)
     }
     for output in tree.find_all(nodes.Output):
