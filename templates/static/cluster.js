@@ -177,7 +177,6 @@ async function showChart() {
   const rows = part("rows", part("as-table"));
   part("as-is").hidden = !shown.expected.length;
   part("no-forecast").hidden = Boolean(shown.expected.length);
-  part("chart").setAttribute("aria-label", part("chart").dataset.label);
   rows.replaceChildren(
     ...hourly(shown.measured).map((point) => timeRow(point, rows.dataset.measured)),
     ...hourly(shown.expected).slice(1).map((point) => timeRow(point, rows.dataset.expected)),
