@@ -95,7 +95,7 @@ SHOTS = [
     Shot("people", "adam", "/hub/admin/people"),
     Shot("person", "adam", "/hub/admin/people/rosa"),
     Shot("audit", "adam", "/hub/admin/audit"),
-    Shot("sessions", "adam", "/hub/admin/sessions", kept=True),
+    Shot("sessions", "adam", "/hub/admin/sessions"),
     Shot("use", "adam", "/hub/admin/use"),
     Shot("announcements", "adam", "/hub/admin/announcements"),
     Shot("maintenance", "adam", "/services/carme/admin/maintenance"),
