@@ -136,7 +136,7 @@ def test_a_researcher_starts_waits_works_and_stops_without_a_mouse(site, person,
         axe.assert_good(page)
         keyboard.press(page, page.get_by_role("link", name="Home").last)
         page.wait_for_url("**/hub/home")
-        session = page.get_by_role("article")
+        session = page.locator("[data-session='']")
         expect(session.get_by_text("Waiting")).to_be_visible()
         axe.assert_good(page)
         keyboard.press(page, session.get_by_role("link", name="See how far it is"))
@@ -151,7 +151,7 @@ def test_a_researcher_starts_waits_works_and_stops_without_a_mouse(site, person,
     expect(session.get_by_text("#SBATCH").first).to_be_visible()
     axe.assert_good(page)
     left = session.locator("[data-clock]").inner_text()
-    keyboard.press(page, session.get_by_role("button", name="30 min"))
+    keyboard.press(page, session.get_by_role("button", name="30 min", exact=True))
     expect(session.locator("[data-clock]")).not_to_have_text(left)
     keyboard.press(page, session.get_by_role("button", name="Stop"))
     axe.assert_good(page)
@@ -172,4 +172,5 @@ def test_a_researcher_starts_waits_works_and_stops_without_a_mouse(site, person,
     page.keyboard.press("Enter")
     page.wait_for_url("**text=no*")
     axe.assert_good(page)
-    assert complaints == []
+    # That nine GPUs are too many, the estimate says by its status, and Chromium writes that to the console.
+    assert [said for said in complaints if "status of 400" not in said] == []
