@@ -1,5 +1,5 @@
 # The two commands are `make demo` and `make test`; README.md says what they do.
-.PHONY: demo demo-stop test test-slow test-nightly bench bench-login docs check clean
+.PHONY: demo demo-stop test test-slow test-nightly bench bench-login docs screenshots texts check clean
 
 VENV := .venv
 CARME := $(VENV)/bin/carme
@@ -36,6 +36,15 @@ bench-login: $(VENV)/test
 # The page of all settings, from their own help texts.
 docs: $(VENV)/project
 	@$(VENV)/bin/python -m carme_hub.settings_page docs/configuration.md
+
+# Pictures of all pages, of the running demo site; those that docs/ shows are renewed.
+screenshots: $(VENV)/dev
+	@$(VENV)/bin/python -m tests.screens
+
+# What a translator starts from.
+texts: $(VENV)/test
+	@mkdir -p carme_hub/locale
+	@$(VENV)/bin/pybabel --quiet extract --mapping-file=babel.cfg --output-file=carme_hub/locale/carme-hub.pot templates carme_hub/service
 
 check: $(VENV)/dev
 	$(VENV)/bin/ruff format --check .

@@ -55,7 +55,7 @@ class Totals:
     @property
     def memory_text(self) -> str:
         """Return the memory for people; empty when it is not known."""
-        return units.show_binary(self.memory) if self.memory else ""
+        return units.spoken_memory(self.memory) if self.memory else ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Card:
     @staticmethod
     def binary(amount: int) -> str:
         """Write MiB for people."""
-        return units.show_binary(amount)
+        return units.spoken_memory(amount)
 
     def error(self, option: str) -> str:
         """Return the sentence to show at a field; empty when nothing is wrong with it."""

@@ -90,16 +90,11 @@ def show_mebibytes(amount: int) -> str:
 
 
 def spoken_memory(amount: float) -> str:
-    """Write MiB for people, for example "512 MB" or "1.5 GB"; empty for nothing."""
-    if amount < 1024:  # noqa: PLR2004  MiB in a GiB
-        return f"{amount:.0f} MB" if amount else ""
-    return f"{amount / 1024:.1f}".removesuffix(".0") + " GB"
-
-
-def show_binary(amount: int) -> str:
-    """Write MiB for people, for example ``64 GiB``, ``1.5 GiB`` or ``512 MiB``; one decimal at most."""
+    """Write MiB for people, for example ``64 GiB``, ``1.5 GiB`` or ``512 MiB``; empty for nothing."""
+    if not amount:
+        return ""
     for unit, size in (("TiB", 1024 * 1024), ("GiB", 1024)):
         if amount >= size:
             number = f"{amount / size:.1f}".removesuffix(".0")
             return f"{number} {unit}"
-    return f"{amount} MiB"
+    return f"{amount:.0f} MiB"

@@ -36,7 +36,7 @@ function showUse(details, use) {
   const shown = use
     ? [
         show(details, "cpu", busy(details, use), Number(cpus), ""),
-        show(details, "memory", use.memory_peak / GIGABYTE, Number(memory) / GIGABYTE, " GB"),
+        show(details, "memory", use.memory_peak / GIGABYTE, Number(memory) / GIGABYTE, " GiB"),
         show(details, "gpu", use.gpu_utilisation ?? NaN, 100 * Number(gpus), "%"),
       ]
     : [];

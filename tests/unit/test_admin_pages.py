@@ -116,7 +116,7 @@ def test_a_session_is_found_by_its_key(name):
 
 def test_what_a_session_holds_is_said_in_words():
     assert held(session(nodes=2, gpus=4, gpu_type="a100", cpus=8, memory=16384)) == (
-        "2 nodes, 4 GPUs (a100), 8 cores, 16 GB"
+        "2 nodes, 4 GPUs (a100), 8 cores, 16 GiB"
     )
     assert held(session(nodes=1, cpus=1)) == "1 core"
     assert held({"user": "mia", "name": ""}) == ""

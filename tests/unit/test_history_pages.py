@@ -100,9 +100,9 @@ class TestARow:
     def test_says_what_it_held_and_used(self):
         one = shown(ROW, self.titles, NOW, "rosa")
         assert (one.title, one.image, one.kind) == ("GPU session", "Machine learning", "completed")
-        assert (one.waited, one.lasted, one.memory_held) == ("10 min", "50 min", "8 GB")
+        assert (one.waited, one.lasted, one.memory_held) == ("10 min", "50 min", "8 GiB")
         assert one.cpu.percent == 50  # 6000 s of 4 cores in 3000 s
-        assert (one.memory.percent, one.memory.text) == (25, "1 GB / 4 GB")  # on one of two nodes
+        assert (one.memory.percent, one.memory.text) == (25, "1 GiB / 4 GiB")  # on one of two nodes
 
     def test_of_a_profile_that_is_gone_keeps_its_name(self):
         assert shown(ROW, Titles(), NOW, "rosa").title == "gpu"
