@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 RESULTS = Path(__file__).parents[2] / "test-results"
 PATIENCE = 90_000  # milliseconds for anything a page is waited for
+
+# Playwright's own five seconds are less than a list takes to look again, or a busy machine to draw a page.
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
