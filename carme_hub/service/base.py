@@ -195,6 +195,21 @@ class Callback(HubOAuthCallbackHandler, PageHandler):  # type: ignore[misc]  # J
         """Let everybody in: they have no token yet."""
         self._token_authenticated = False
 
+    async def get(self) -> None:
+        """Take the code, unless another page of the same browser came in meanwhile.
+
+        Two pages that come in at once have one cookie for the state between them, and whoever is first takes
+        it away. The other one goes back to where it wanted to: it is in by then, or starts again.
+        """
+        state = self.get_argument("state", "")
+        kept = self.get_secure_cookie(self.hub_auth.get_state_cookie_name(state)) or b""
+        overtaken = kept.decode("ascii", "replace") != state
+        # Without this cookie, there are none, and going back would lead here for ever.
+        if state and overtaken and self.hub_auth.get_session_id(self):
+            self.redirect(self.hub_auth.get_next_url(state))
+            return
+        await HubOAuthCallbackHandler.get(self)
+
 
 class Unknown(PageHandler):
     """Every address that is none."""
