@@ -100,6 +100,7 @@ def test_a_student(site, person, page, complaints):
 
 def test_an_admin(site, person, page, complaints):
     person("adam")
+    person("rosa")  # whose page there is as soon as she has signed in once
     log_in(site, page, "adam", "/hub/home")
     look_at(page, PAGES | ADMIN_PAGES)
     assert complaints == []
