@@ -220,9 +220,13 @@ class Timekeeper:
     def step(self) -> None:
         """Wait for the next moment, ask the hub, and warn if that is due."""
         lead = random.uniform(*LEAD)  # noqa: S311 - spreads the load
-        look = next_look(self.left, self._levels, lead, self._unanswered)
-        # Never all at the same moment, however many began together.
-        after = look.after if look.level is not None else look.after * random.uniform(0.8, 1.2)  # noqa: S311
+        left = self.left
+        if left is not None and self._warned is not None:
+            # A clock that is put right while one sleeps is no reason to warn again.
+            left = min(left, self._warned)
+        look = next_look(left, self._levels, lead, self._unanswered)
+        # Not all at the same moment, however many began together; and none later: a warning may be due.
+        after = look.after if look.level is not None else look.after * random.uniform(0.8, 1.0)  # noqa: S311
         self._show(self._limit, self._warned, self._clock() + after)
         self._sleep(after)
         expected = self.left

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import random
 import stat
 
 import pytest
@@ -77,7 +78,7 @@ class Session:
     def __init__(self, end, levels=LEVELS, *, extend=False, first=True):
         self.now, self.end, self.extend = 1000.0, end, extend
         self.asked, self.said, self.shown = [], [], []
-        self.answers = True
+        self.answers, self.pace = True, 1.0
         told = {"end": end, "extend": extend} if first else None
         self.keeper = Timekeeper(
             self.ask, levels, told, clock=lambda: self.now, sleep=self.sleep, tell=self.tell, show=self.show
@@ -91,7 +92,7 @@ class Session:
 
     def sleep(self, seconds):
         assert seconds >= 0
-        self.now += seconds
+        self.now += seconds * self.pace
 
     def tell(self, text):
         self.said.append((round(self.end - self.now), text))
@@ -115,6 +116,21 @@ def test_a_day_is_warned_of_twice_and_costs_the_hub_a_handful_of_requests():
     short = Session(1000.0 + 2 * HOUR)
     short.until(short.end)
     assert len(short.asked) < 10
+
+
+def test_a_clock_that_goes_slow_brings_no_warning_twice():
+    session = Session(1000.0 + HOUR)
+    session.pace = 0.9995
+    session.until(session.end - 1)
+    assert [left for left, _ in session.said] == [900, 300]
+
+
+def test_no_chance_makes_it_miss_a_warning():
+    for seed in range(200):
+        random.seed(seed)
+        session = Session(1000.0 + 16 * 60)
+        session.until(session.end)
+        assert [left for left, _ in session.said] == [900, 300], seed
 
 
 @pytest.mark.parametrize(
