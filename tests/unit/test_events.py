@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 
 import pytest
 
@@ -203,6 +204,9 @@ def test_a_warning_is_due_from_its_moment_to_the_next_one(seen, level):
 
 async def test_the_end_is_warned_of_once_and_again_when_it_was_put_off(running, slurm, heard, monkeypatch):
     monkeypatch.setattr(warner, "INTERVAL", 0.01)
+    # What other tests' loops and sessions have left behind is not this one's.
+    monkeypatch.setattr(warner, "_tasks", [])
+    monkeypatch.setattr(warner, "_WATCHED", weakref.WeakKeyDictionary())
     one, ended = await running(poll_interval=3600)
     now = int(time.time())
 
