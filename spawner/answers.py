@@ -23,6 +23,7 @@ QUEUE = {
     "end": "%e",
     "partition": "%P",
     "priority": "%Q",
+    "owner": "%U",
 }
 ACCOUNTING = ("JobIDRaw", "State", "ExitCode", "Reason")
 NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
@@ -84,6 +85,8 @@ class QueueEntry:
     place
         Its place among the pending jobs of its partition by priority, 1 for the first; with several
         partitions, the best of its places. None for a job that stands in no line.
+    owner
+        The user's number; None when it is not known.
     """
 
     job_id: int
@@ -93,6 +96,7 @@ class QueueEntry:
     start: int | None = None
     end: int | None = None
     place: int | None = None
+    owner: int | None = None
 
 
 @dataclass(frozen=True)
@@ -146,11 +150,11 @@ def parse_queue(text: str, wanted: Collection[int]) -> tuple[dict[int, QueueEntr
         if len(words) != len(QUEUE) or not (words[0].isascii() and words[0].isdigit()):
             whole = whole and not line.strip()
             continue
-        number, state, reason, node, start, end, partition, priority = words
+        number, state, reason, node, start, end, partition, priority, owner = words
         job_id = int(number)
         if state == "PENDING" and reason.partition(",")[0] not in NOT_IN_LINE:
             # Slurm takes the highest priority first, and of equal ones the oldest job.
-            rank, names = -(_seconds(priority) or 0), partition.split(",")
+            rank, names = -(_number(priority) or 0), partition.split(",")
             for name in names:
                 lines.setdefault(name, []).append((rank, job_id))
             if job_id in wanted:
@@ -161,8 +165,9 @@ def parse_queue(text: str, wanted: Collection[int]) -> tuple[dict[int, QueueEntr
                 state=state.strip(),
                 reason="" if reason == "None" else reason,
                 node=node if NODE.fullmatch(node) else "",
-                start=_seconds(start),
-                end=_seconds(end),
+                start=_number(start),
+                end=_number(end),
+                owner=_number(owner),
             )
     for waiting in lines.values():
         waiting.sort()
@@ -184,10 +189,11 @@ def one_line(text: str, left_out: str = r"\w+: (error: )?") -> str:
     return " ".join(dict.fromkeys(lines))[:500] or "no reason given"
 
 
-def parse_job(text: str) -> Ending | None:
-    """Read ``scontrol --oneliner show job``."""
+def parse_job(text: str, owner: int | None = None) -> Ending | None:
+    """Read ``scontrol --oneliner show job``; None for a job of somebody else than the owner."""
     state = re.search(r"\sJobState=([A-Z_]+)", text)
-    if state is None:
+    user = re.search(r"\sUserId=[^\s(]*\((\d+)\)", text)
+    if state is None or (owner is not None and user is not None and int(user[1]) != owner):
         return None
     reason = re.search(r"\sReason=(\S+)", text)
     code = re.search(r"\sExitCode=([0-9:]+)", text)
@@ -219,5 +225,5 @@ def _ending(state: str, reason: str, code: str) -> Ending:
     return Ending(state.partition(" ")[0], "" if reason == "None" else reason, *numbers)
 
 
-def _seconds(text: str) -> int | None:
+def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None

@@ -45,7 +45,7 @@ class Who:
 def view_of(spawner: CarmeSpawner) -> View | None:
     """Return what is known of a session's job."""
     child = spawner.child
-    return child.watcher.view(int(child.job_id)) if child is not None and child.job_id else None
+    return child.view if child is not None else None
 
 
 def state_of(spawner: CarmeSpawner, view: View | None) -> str:

@@ -23,6 +23,7 @@ from carme_hub.spawner.events import Facts
 from carme_hub.spawner.request import JobRequest
 from carme_hub.spawner.settings import SessionSettings
 from carme_hub.spawner.slurm import SlurmError, account_of
+from carme_hub.spawner.watcher import JobRef
 
 if TYPE_CHECKING:
     from carme_hub.spawner.backends import Backend, Runner
@@ -67,6 +68,8 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         self.chronicle: Chronicle | None = None
         self.node = ""
         self._port = 0
+        # The person's number when the job was submitted; None for a job of an older hub.
+        self.owner: int | None = None
         # Seconds since 1970: when Slurm took the job, and when the job said that its container runs.
         self.submitted: float | None = None
         self.begun: float | None = None
@@ -89,6 +92,16 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         """Return the watcher that all sessions of this backend share."""
         return self.backend.watcher
 
+    @property
+    def ref(self) -> JobRef:
+        """Return which job is the session's; number 0, which none has, when there is none."""
+        return JobRef(int(self.job_id or 0), self.owner)
+
+    @property
+    def view(self) -> View | None:
+        """Return what the watcher knows of the session's job now."""
+        return self.watcher.view(self.ref)
+
     def begin_chronicle(self, number: int) -> Chronicle:
         """Begin to tell what becomes of a job."""
         about = {
@@ -102,9 +115,9 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         self.chronicle = Chronicle(about, self.facts)
         return self.chronicle
 
-    async def _news(self, number: int, view: View | None, *events: asyncio.Event) -> None:
+    async def _news(self, ref: JobRef, view: View | None, *events: asyncio.Event) -> None:
         """Wait until the job looks different or reports."""
-        awaited = [asyncio.ensure_future(self.watcher.changed(number, view))]
+        awaited = [asyncio.ensure_future(self.watcher.changed(ref, view))]
         # Those that have happened are no news.
         awaited += [asyncio.ensure_future(event.wait()) for event in events if not event.is_set()]  # type: ignore[arg-type]
         try:
@@ -165,12 +178,12 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
             return None
         if not self.job_id or self._ended.is_set():
             return 0
-        self.watcher.watch(int(self.job_id))
-        view = self.watcher.view(int(self.job_id))
+        self.watcher.watch(self.ref)
+        view = self.view
         if view is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FIRST_PICTURE):
-                    view = await self.watcher.changed(int(self.job_id), None)
+                    view = await self.watcher.changed(self.ref, None)
         if view is None:
             return None
         if view.phase is not Phase.ENDED:
@@ -190,21 +203,21 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
 
     def _abandon(self, after: float = 0.0) -> None:
         """Have the job ended in any case: what JupyterHub forgets would go on unseen else."""
-        number, name = int(self.job_id), self.user.name
+        ref, name = self.ref, self.user.name
 
         async def cancel() -> None:
-            await self.runner.cancel(number, await account_of(name))
+            await self.runner.cancel(ref.number, await account_of(name))
 
-        self.watcher.abandon(number, cancel, after)
+        self.watcher.abandon(ref, cancel, after)
 
     async def until_ended(self) -> None:
         """Wait until the job ends, or says so."""
-        job_id = self.job_id
+        ref = self.ref
         while True:
-            view = self.watcher.view(int(job_id)) if job_id else None
+            view = self.watcher.view(ref)
             if await self.poll() is not None:
                 return
-            await self._news(int(job_id), view, self._ended)
+            await self._news(ref, view, self._ended)
 
     async def stop(self, now: bool = False) -> None:
         """End the job as its owner, and wait until Slurm has ended it."""
@@ -215,16 +228,16 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
             return
         if self.chronicle is not None:
             self.chronicle.stopping()
-        number = int(self.job_id)
-        cancelled = await self._cancel(number)
-        self.watcher.watch(number)
+        ref = self.ref
+        cancelled = await self._cancel(ref.number)
+        self.watcher.watch(ref)
         if cancelled and not now:
             with contextlib.suppress(TimeoutError), self.watcher.waiting():
                 async with asyncio.timeout(STOP_PATIENCE):
-                    view = self.watcher.view(number)
+                    view = self.watcher.view(ref)
                     while view is None or view.phase in {Phase.PENDING, Phase.RUNNING}:
-                        view = await self.watcher.changed(number, view)
-        view = self.watcher.view(number)
+                        view = await self.watcher.changed(ref, view)
+        view = self.watcher.view(ref)
         if view is None or view.phase is not Phase.ENDED:
             # JupyterHub forgets the job now, whatever becomes of it.
             self._abandon()
@@ -281,6 +294,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         if self.job_id:
             state |= {"cluster": self.cluster, "job_id": self.job_id, "token_sha256": self._token_digest}
             state |= {"session": self.options, "submitted": self.submitted, "facts": self.facts.kept()}
+            state["owner"] = self.owner
             state |= {"node": self.node, "port": self._port, "api_token_id": self._token_id}
         return state
 
@@ -294,6 +308,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         self.node = str(state.get("node", ""))
         self._port = int(state.get("port", 0))
         self.submitted = state.get("submitted")
+        self.owner = state.get("owner")
         self.facts = Facts.read(state.get("facts"), self.options, self.submitted or time.time())
         if self._port:
             self._reported.set()
@@ -303,9 +318,8 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
     def clear_state(self) -> None:
         """Forget the job."""
         if self.job_id:
-            number = int(self.job_id)
             if self.chronicle is not None:
-                self.chronicle.ended(self.watcher.view(number))
-            self.watcher.forget(number)
+                self.chronicle.ended(self.view)
+            self.watcher.forget(self.ref)
         super().clear_state()
         self._reset()

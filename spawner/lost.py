@@ -51,7 +51,7 @@ class NoCluster:
         """Know nothing of any node."""
         self._refuse()
 
-    async def ending(self, _job_id: int) -> Ending | None:
+    async def ending(self, _job_id: int, _owner: int | None = None) -> Ending | None:
         """Know nothing of any end."""
         return None
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, object_session
 from carme_hub.spawner import saver
 from carme_hub.spawner.slurm import Slurm, account_of
 from carme_hub.spawner.sweep import MarkedJob, Sweep
+from carme_hub.spawner.watcher import JobRef
 
 if TYPE_CHECKING:
     import logging
@@ -64,7 +65,7 @@ def begin_sweep(backend: Backend, hub: str, orm_spawner: Any, log: logging.Logge
         async def cancel() -> None:
             await runner.cancel(job.job_id, await account_of(job.owner))
 
-        watcher.abandon(job.job_id, cancel)
+        watcher.abandon(JobRef(job.job_id), cancel)
 
     backend.sweep = Sweep(runner, hub, lambda: known_jobs(engine), lambda: watcher.abandoned, end, log)
     backend.sweep.start()

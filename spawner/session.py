@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from carme_hub.spawner.backends import Backend
     from carme_hub.spawner.request import JobRequest
     from carme_hub.spawner.slurm import Account
-    from carme_hub.spawner.watcher import View
+    from carme_hub.spawner.watcher import JobRef, View
 
 AGAIN = 2.0  # seconds between two questions to a controller that does not answer
 LAST_WORDS = 10.0  # seconds to wait for the final state of a job that is ending
@@ -147,23 +147,23 @@ class Session(WaitingSession):
     async def _submit(self, text: str, account: Account, variables: dict[str, str]) -> int:
         with sweep.submitting(self.mark(account)):
             number = await self.runner.submit(text, account, variables)
-            self.job_id, self.submitted = str(number), time.time()
+            self.job_id, self.owner, self.submitted = str(number), account.uid, time.time()
             self.facts = Facts.of(self.request, self.submitted)
             self.begin_chronicle(number).submitted()
             await self._save()
-        self.watcher.watch(number, submitted=True)
+        self.watcher.watch(self.ref, submitted=True)
         self.log.info("Job %s is %s's session: %s", number, self._log_name, self.options)
         return number
 
     async def _until_listening(self) -> tuple[str, int]:
         """Wait for the job's node and its report; `server_start_timeout` begins when the job runs."""
-        number, watcher = int(self.job_id), self.watcher
-        watcher.watch(number)
+        ref, watcher = self.ref, self.watcher
+        watcher.watch(ref)
         with watcher.waiting():
             async with asyncio.timeout(None) as limit:
                 while True:
-                    view = watcher.view(number)
-                    forgotten = self.job_id != str(number)
+                    view = watcher.view(ref)
+                    forgotten = self.ref != ref
                     if forgotten or (view is not None and view.phase in {Phase.ENDING, Phase.ENDED}):
                         raise JobEnded(None if forgotten else view)
                     if view is not None and view.phase is Phase.RUNNING and view.node:
@@ -180,17 +180,17 @@ class Session(WaitingSession):
                             continue
                         if limit.when() is None:
                             limit.reschedule(asyncio.get_running_loop().time() + self.server_start_timeout)
-                    await self._news(number, view, self._reported)
+                    await self._news(ref, view, self._reported)
 
     async def _death(self, view: View | None) -> SessionError:
         """Find out why a job died, waiting a moment for its final state and its ending."""
-        number = int(self.job_id or 0)  # who stops the session meanwhile has it forgotten
+        ref = self.ref  # who stops the session meanwhile has it forgotten
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 while view is not None and view.ending is None:
-                    view = await self.watcher.changed(number, view)
+                    view = await self.watcher.changed(ref, view)
         ending = None if view is None else view.ending or Ending(view.state)
-        home, log = await self._left_behind(number)
+        home, log = await self._left_behind(ref.number)
         request = self._asked_for()
         if request is not None:
             sentence = failure.sentence(ending, request, home, log)
@@ -198,7 +198,7 @@ class Session(WaitingSession):
             sentence = (
                 f"The session ended before its server was up ({ending.state if ending else 'unknown'})."
             )
-        self.log.warning("Job %s of %s: %s", number, self._log_name, sentence)
+        self.log.warning("Job %s of %s: %s", ref.number, self._log_name, sentence)
         self._died(LastWords(ending, sentence))
         return SessionError(sentence, reason="died", status_code=500, log=log)
 
@@ -210,27 +210,27 @@ class Session(WaitingSession):
         if self.chronicle is not None:
             self.chronicle.ready(view)
 
-    def last_words(self, number: int) -> asyncio.Future[LastWords]:
+    def last_words(self, ref: JobRef) -> asyncio.Future[LastWords]:
         """Say how the job of a session ended that was up; no sentence when its server stopped by itself.
 
         The watcher keeps the job from now on, whenever the session is cleared.
         """
         kept = contextlib.ExitStack()
-        kept.enter_context(self.watcher.kept(number))
+        kept.enter_context(self.watcher.kept(ref))
         # A job that goes on after its server said the end is cancelled then: that is no news for anybody.
         patience = LINGER if self._ended.is_set() else None
-        words = asyncio.ensure_future(self._last_words(number, kept, patience))
+        words = asyncio.ensure_future(self._last_words(ref, kept, patience))
         if self.chronicle is not None:
             self.chronicle.last_words = words
         return words
 
-    async def _last_words(self, number: int, kept: contextlib.ExitStack, patience: float | None) -> LastWords:
+    async def _last_words(self, ref: JobRef, kept: contextlib.ExitStack, patience: float | None) -> LastWords:
         view = None
         with kept, contextlib.suppress(TimeoutError), self.watcher.waiting():
             async with asyncio.timeout(patience):
-                view = self.watcher.view(number)
+                view = self.watcher.view(ref)
                 while view is None or view.ending is None:
-                    view = await self.watcher.changed(number, view)
+                    view = await self.watcher.changed(ref, view)
                     if view is None:
                         return LastWords(None, "")
         ending = view.ending if view is not None else None
@@ -241,7 +241,7 @@ class Session(WaitingSession):
         request = self._asked_for()
         if request is None:
             return LastWords(ending, "")
-        home, log = await self._left_behind(number)
+        home, log = await self._left_behind(ref.number)
         return LastWords(ending, failure.sentence(ending, request, home, log, ran=True))
 
     async def _left_behind(self, number: int) -> tuple[str, str]:
@@ -271,7 +271,7 @@ class Session(WaitingSession):
             if await self.poll() is not None:
                 return None
             host, port = await self._known_address(), self._port
-            self._ready(self.watcher.view(int(self.job_id)))
+            self._ready(self.view)
         else:
             host, port = await self._until_up()
         scheme = "https" if self.internal_ssl else "http"

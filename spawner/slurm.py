@@ -367,15 +367,15 @@ class Slurm:
             self._rules[""] = (taken_at, rules)
         return with_rules(picture, rules)
 
-    async def ending(self, job_id: int) -> answers.Ending | None:
-        """Ask once how a job ended: the controller while it remembers, then accounting.
+    async def ending(self, job_id: int, owner: int | None = None) -> answers.Ending | None:
+        """Ask once how a job of its owner ended: the controller while it remembers, then accounting.
 
         The controller is asked first because accounting may be seconds behind. Returns None when neither
         knows; never raises, because this only makes a sentence better.
         """
         with contextlib.suppress(SlurmError):
             shown = await self.run([f"{self.folder}/scontrol", "--oneliner", "show", "job", str(job_id)])
-            found = answers.parse_job(shown.out) if shown.code == 0 else None
+            found = answers.parse_job(shown.out, owner) if shown.code == 0 else None
             if found is not None:
                 return found
         with contextlib.suppress(SlurmError):
@@ -384,6 +384,7 @@ class Slurm:
                 "--parsable2",
                 f"--delimiter={answers.SEPARATOR}",
                 f"--format={','.join(answers.ACCOUNTING)}",
+                *([] if owner is None else [f"--user={owner}"]),
             ]
             told = await self.run([f"{self.folder}/sacct", f"--jobs={job_id}", *words])
             return answers.parse_accounting(told.out, job_id) if told.code == 0 else None

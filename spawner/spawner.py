@@ -141,7 +141,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
             return None
         # What its job has, also when the hub was restarted and the profile offers something else now.
         options = child.options or (child.request.options() if child.request is not None else {})
-        view = child.watcher.view(int(child.job_id)) if child.job_id else None
+        view = child.view
         # After a restart of the hub, a session that has a port has been running.
         pending = not child.reported if view is None else view.phase is Phase.PENDING
         return Held.by(options, pending=pending)
@@ -223,7 +223,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         told = self._spawn_future = asyncio.get_running_loop().create_future()
         child = self.child
         number = int(child.job_id or 0) if child is not None else 0
-        words = child.last_words(number) if child is not None and number else None
+        words = child.last_words(child.ref) if child is not None and number else None
         try:
             await removal
         finally:
@@ -286,7 +286,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         own = self.limit_rules.of(self.person.groups).max_time
         if most is not None and own is not None:
             most = min(most, own)
-        return limit_of(child.watcher.view(int(child.job_id)), most, self.warn_before)
+        return limit_of(child.view, most, self.warn_before)
 
     async def extend(self, minutes: int) -> TimeLimit | None:
         """Make the session last so many minutes from its start, and return its new limit.
@@ -300,14 +300,13 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         if child is None or limit is None or not isinstance(child.runner, Slurm):
             raise NotExtended("This session cannot be extended: it does not run, or not in Slurm.")
         async with self._extending:
-            number = int(child.job_id)
-            before = child.watcher.view(number)
-            if await extend(child.runner, number, self.user.name, minutes, limit.most):
+            ref, before = child.ref, child.view
+            if await extend(child.runner, ref.number, self.user.name, minutes, limit.most):
                 # Pages are right at once.
                 child.watcher.look()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(NEWS):
-                        await child.watcher.changed(number, before)
+                        await child.watcher.changed(ref, before)
         return self.time_limit()
 
     # --- Pages and state ---

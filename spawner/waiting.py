@@ -23,7 +23,7 @@ class WaitingSession(JobSession):
 
     def waiting(self) -> progress.Event:
         """Return what there is to say of the start now."""
-        view = self.watcher.view(int(self.job_id)) if self.job_id else None
+        view = self.view
         known = progress.Known(
             submitted=self.submitted,
             begun=self.begun,
@@ -37,20 +37,20 @@ class WaitingSession(JobSession):
         """Say what the start waits for, whenever that changes."""
         said: progress.Event | None = None
         while True:
-            view = self.watcher.view(int(self.job_id)) if self.job_id else None
+            view = self.view
             event = progress.later(said, self.waiting())
             if progress.differs(said, event):
                 yield event
                 said = event
             if self.job_id:
-                await self._news(int(self.job_id), view, self._begins, self._reported)
+                await self._news(self.ref, view, self._begins, self._reported)
             await asyncio.sleep(_PAUSE)
 
     def take_port(self, port: int) -> bool:
         """Take the port the job reports, once, and remember how long the steps before it took."""
         taken: bool = super().take_port(port)
         if taken and self.begun is not None and self.job_id:
-            view = self.watcher.view(int(self.job_id))
+            view = self.view
             USUAL.took((*self._kind(), "server"), time.time() - self.begun)
             if view is not None and view.node and view.start:
                 USUAL.took((*self._kind(), "container"), self.begun - view.start)

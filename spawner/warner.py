@@ -66,7 +66,7 @@ def _look(session: Session, told: set[tuple[int, int]]) -> None:
     if not session.job_id:
         _WATCHED.pop(session, None)
         return
-    view = session.watcher.view(int(session.job_id))
+    view = session.view
     level = due(view, [60 * minutes for minutes in session.warn_before], time.time())
     if level is None or view is None or view.end is None or session.chronicle is None:
         return

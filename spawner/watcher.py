@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from carme_hub.spawner.answers import PHASES, UNKNOWN, Ending, Phase
 from carme_hub.spawner.freshness import Freshness
@@ -15,7 +15,7 @@ from carme_hub.spawner.overview import NOT_UNDERSTOOD, ClusterSource, Overview
 from carme_hub.spawner.slurm import SlurmError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 
     from carme_hub.spawner.answers import Picture, QueueEntry
     from carme_hub.spawner.cluster import Cluster
@@ -41,8 +41,23 @@ class Source(ClusterSource, Protocol):
     async def queue(self, job_ids: Collection[int]) -> Picture:
         """Ask for the state of jobs."""
 
-    async def ending(self, job_id: int) -> Ending | None:
-        """Ask how a job ended."""
+    async def ending(self, job_id: int, owner: int | None = None) -> Ending | None:
+        """Ask how a job of its owner ended."""
+
+
+class JobRef(NamedTuple):
+    """Which job is meant; a number alone may mean another one later.
+
+    Attributes
+    ----------
+    number
+        Slurm's. A controller that is killed before it has written a job down gives it to the next one.
+    owner
+        The number of the user whose job it is; None where nobody wrote it down: it is anybody's then.
+    """
+
+    number: int
+    owner: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,9 +111,9 @@ class Watcher:
     Notes
     -----
     A job is gone only if Slurm says so: its state is final, or a complete answer that is younger than the
-    submission does not have it. Then accounting is asked once, while the watch goes on. A failed or slow
-    answer changes nothing. The task that asks starts when the first job is watched and ends when there is
-    none.
+    submission does not have it, or has somebody else's under its number. Then accounting is asked once, while
+    the watch goes on. A failed or slow answer changes nothing. The task that asks starts when the first
+    job is watched and ends when there is none.
     """
 
     def __init__(
@@ -110,8 +125,8 @@ class Watcher:
         self._source = source
         self._on_news = on_news
         self._log = log or logging.getLogger(__name__)
-        self._jobs: dict[int, _Watched] = {}
-        self._abandoned: dict[int, _Abandoned] = {}
+        self._jobs: dict[JobRef, _Watched] = {}
+        self._abandoned: dict[JobRef, _Abandoned] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._few = asyncio.Semaphore(ENDINGS)
         self._waiting: list[float] = []
@@ -165,7 +180,7 @@ class Watcher:
         await asyncio.gather(self._overview.close(), *tasks, return_exceptions=True)
         self._wake()
 
-    def watch(self, job_id: int, *, submitted: bool = False) -> None:
+    def watch(self, ref: JobRef, *, submitted: bool = False) -> None:
         """Begin to watch a job; watching it again changes nothing.
 
         Parameters
@@ -174,9 +189,9 @@ class Watcher:
             True right after sbatch: an answer that is older than now says nothing about this job. False for
             a job of before the hub's restart.
         """
-        job = self._jobs.get(job_id)
+        job = self._jobs.get(ref)
         if job is None:
-            self._jobs[job_id] = _Watched(time.monotonic() if submitted else 0.0)
+            self._jobs[ref] = _Watched(time.monotonic() if submitted else 0.0)
             self._hurry.set()
         else:
             job.forgotten = False
@@ -186,53 +201,53 @@ class Watcher:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="carme-watcher")
 
-    def abandon(self, job_id: int, cancel: Callable[[], Awaitable[None]], after: float = 0.0) -> None:
+    def abandon(self, ref: JobRef, cancel: Callable[[], Awaitable[None]], after: float = 0.0) -> None:
         """See to the end of a job that no session belongs to any more: cancel it at every look at it.
 
         Parameters
         ----------
-        job_id
+        ref
             The job; it need not be watched.
         cancel
             Cancels the job as its owner; a SlurmError means that it has to be tried again.
         after
             Seconds in which the job may end by itself; one that waits to start again does not.
         """
-        self._abandoned.setdefault(job_id, _Abandoned(cancel, time.monotonic() + after))
+        self._abandoned.setdefault(ref, _Abandoned(cancel, time.monotonic() + after))
         self._hurry.set()
         self._awake()
 
     @property
     def abandoned(self) -> frozenset[int]:
-        """The jobs that are seen to their end."""
-        return frozenset(self._abandoned)
+        """The numbers of the jobs that are seen to their end."""
+        return frozenset(ref.number for ref in self._abandoned)
 
     @contextlib.contextmanager
-    def kept(self, job_id: int) -> Iterator[None]:
+    def kept(self, ref: JobRef) -> Iterator[None]:
         """Watch a job while the block runs, even if it is forgotten meanwhile: how it ended is asked once."""
-        self.watch(job_id)
-        job = self._jobs[job_id]
+        self.watch(ref)
+        job = self._jobs[ref]
         job.keepers += 1
         try:
             yield
         finally:
             job.keepers -= 1
-            if job.forgotten and self._jobs.get(job_id) is job:
-                self.forget(job_id)
+            if job.forgotten and self._jobs.get(ref) is job:
+                self.forget(ref)
 
-    def forget(self, job_id: int) -> None:
+    def forget(self, ref: JobRef) -> None:
         """Stop watching a job, as soon as nobody keeps it."""
-        job = self._jobs.get(job_id)
+        job = self._jobs.get(ref)
         if job is not None and job.keepers:
             job.forgotten = True
             return
-        self._jobs.pop(job_id, None)
+        self._jobs.pop(ref, None)
         self._hurry.set()
         self._wake()
 
-    def view(self, job_id: int) -> View | None:
+    def view(self, ref: JobRef) -> View | None:
         """Return what is known about a job now, without waiting; None before the first answer."""
-        watched = self._jobs.get(job_id)
+        watched = self._jobs.get(ref)
         return watched.view if watched else None
 
     def look(self) -> None:
@@ -250,9 +265,9 @@ class Watcher:
         finally:
             self._waiting.remove(began)
 
-    async def changed(self, job_id: int, seen: View | None) -> View | None:
+    async def changed(self, ref: JobRef, seen: View | None) -> View | None:
         """Wait until a job looks different from what was seen, and return how; None if it is not watched."""
-        while (watched := self._jobs.get(job_id)) is not None:
+        while (watched := self._jobs.get(ref)) is not None:
             if watched.view is not None and watched.view != seen:
                 return watched.view
             if self._news is None or self._news.done():
@@ -300,42 +315,45 @@ class Watcher:
 
     async def _ask(self) -> None:
         open_jobs = [
-            number for number, job in self._jobs.items() if not job.view or job.view.phase is not Phase.ENDED
+            ref for ref, job in self._jobs.items() if not job.view or job.view.phase is not Phase.ENDED
         ]
-        asked = list(dict.fromkeys([*open_jobs, *self._abandoned]))
+        asked = [*open_jobs, *self._abandoned]
         if not asked:
             return
-        picture = await self._source.queue(asked)
+        picture = await self._source.queue({ref.number for ref in asked})
         if picture.complete is not self._whole:
             self._whole = picture.complete
             if not self._whole:
                 self._log.warning("Not all of squeue's answer could be read; no job counts as gone meanwhile")
         changed = False
-        for number in open_jobs:
-            watched = self._jobs.get(number)
+        for ref in open_jobs:
+            watched = self._jobs.get(ref)
             if watched is None:
                 continue
-            view = self._seen(number, watched, picture)
+            view = self._seen(ref, watched, picture)
             if view is not None and view != watched.view:
                 watched.view = view
                 changed = True
                 if view.phase is Phase.ENDED:
-                    self._start(self._learn_ending(number, watched, view))
+                    self._start(self._learn_ending(ref, watched, view))
         if changed:
             self._wake()
         self._clear_away(asked, picture)
 
-    def _clear_away(self, asked: Collection[int], picture: Picture) -> None:
+    def _clear_away(self, asked: Iterable[JobRef], picture: Picture) -> None:
         """Cancel the abandoned jobs that are still there."""
         # Of those that were abandoned after the question, the answer says nothing.
-        for number in asked:
-            job, entry = self._abandoned.get(number), picture.jobs.get(number)
-            if job is None or (entry is None and not picture.complete):
+        for ref in asked:
+            job = self._abandoned.get(ref)
+            if job is None:
+                continue
+            entry = _entry(picture, ref)
+            if entry is None and not picture.complete:
                 continue
             if entry is None or self._phase(entry) is Phase.ENDED:
-                del self._abandoned[number]
+                del self._abandoned[ref]
             elif self._phase(entry) is Phase.PENDING or time.monotonic() >= job.due:
-                self._start(self._cancel(number, job))
+                self._start(self._cancel(ref.number, job))
 
     async def _cancel(self, number: int, job: _Abandoned) -> None:
         try:
@@ -343,13 +361,16 @@ class Watcher:
         except SlurmError as error:
             self._log.warning("Job %s has no session any more and is not cancelled yet: %s", number, error)
 
-    async def _learn_ending(self, number: int, watched: _Watched, view: View) -> None:
+    async def _learn_ending(self, ref: JobRef, watched: _Watched, view: View) -> None:
         async with self._few:
-            ending = await self._source.ending(number) or Ending(view.state)
+            ending = await self._source.ending(ref.number, ref.owner)
+        if ending is None or (view.state == UNKNOWN and PHASES.get(ending.state) is not Phase.ENDED):
+            # Accounting still has a job as it was when the controller forgot it.
+            ending = Ending(view.state)
         watched.view = replace(
             view, ending=ending, state=ending.state if view.state == UNKNOWN else view.state
         )
-        self._log.info("Job %s ended: %s, exit code %s", number, ending.state, ending.exit_code)
+        self._log.info("Job %s ended: %s, exit code %s", ref.number, ending.state, ending.exit_code)
         self._wake()
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
@@ -368,8 +389,8 @@ class Watcher:
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
-    def _seen(self, number: int, watched: _Watched, picture: Picture) -> View | None:
-        entry = picture.jobs.get(number)
+    def _seen(self, ref: JobRef, watched: _Watched, picture: Picture) -> View | None:
+        entry = _entry(picture, ref)
         if entry is None:
             known_gone = picture.complete and picture.taken_at > watched.since
             return View(Phase.ENDED, UNKNOWN) if known_gone else None
@@ -391,3 +412,11 @@ class Watcher:
                 self._log.warning("Slurm's job state %r is not known; the job counts as alive", entry.state)
             return Phase.RUNNING
         return phase
+
+
+def _entry(picture: Picture, ref: JobRef) -> QueueEntry | None:
+    """Return the owner's job as squeue shows it; None when that number is not the owner's."""
+    entry = picture.jobs.get(ref.number)
+    if entry is None or ref.owner is None or entry.owner in {None, ref.owner}:
+        return entry
+    return None

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from carme_hub.spawner.answers import SEPARATOR
-from tests.integration.fault_world import OPEN, partition, stopped, trouble
+from tests.integration.fault_world import OPEN, PARTITION, PLACE, partition, stopped, trouble
 from tests.support import until
+
+CONTROLLER = "/var/lib/slurm/slurmctld"
 
 
 @pytest.fixture
@@ -188,3 +190,28 @@ def test_a_node_that_fails_ends_its_sessions(hub, site, running):
         until(lambda: "idle" in site.run("sinfo", "-h", "-n", node, "-p", "cpu", "-o", "%T"), "the node")
     assert hub.start("rosa")[0] in {201, 202}
     hub.until_ready("rosa")
+
+
+def test_nobody_waits_for_the_job_that_got_the_number_of_a_forgotten_one(hub, site):
+    """slurmctld is killed before it has written a job down, and gives its number to the next job.
+
+    Expected: whoever waited reads that Slurm has forgotten the job, and who has its number now, keeps it.
+    """
+    written = ("grep", "-ac", PARTITION, f"{CONTROLLER}/part_state")
+    until(lambda: int(site.run(*written, check=False)), "the partition in the controller's state on disk")
+    before = f"{PLACE}/before"
+    site.run("cp", "-a", CONTROLLER, before)
+    hub.start("ines", profile="later")
+    (forgotten,) = until(hub.live_jobs, "a job with the hub's mark")
+    site.run("pkill", "-KILL", "-x", "slurmctld")
+    # What it may have written since is gone, as if it had had no time for it.
+    site.run("bash", "-c", f"rm -r {CONTROLLER} && mv {before} {CONTROLLER}")
+    with trouble(site, "fails-squeue"):  # nobody looks before the number has its next owner
+        site.run("slurmctld", "-R")  # without that it forgets the tests' own partition
+        until(lambda: hub.start("ravi")[0] in {201, 202}, "Slurm to take sessions again")
+        until(lambda: site.run("squeue", "-h", "-u", "ravi", "-o", "%A").split(), "ravi's job")
+    assert site.run("squeue", "-h", "-u", "ravi", "-o", "%A").split() == [forgotten.number]
+    hub.until_event("does not know its job any more", "ines")
+    hub.until_ready("ravi")
+    hub.until_rows_are_jobs()
+    assert hub.answers("ravi") == forgotten.number

@@ -12,7 +12,7 @@ from carme_hub.spawner import overview as overview_module
 from carme_hub.spawner import watcher as watcher_module
 from carme_hub.spawner.answers import Phase
 from carme_hub.spawner.slurm import Slurm
-from carme_hub.spawner.watcher import Watcher
+from carme_hub.spawner.watcher import JobRef, Watcher
 
 SESSIONS = 60
 QUESTIONS = 5
@@ -66,13 +66,13 @@ async def watched(site, jobs, times):
     slurm = cluster(site)
     watcher = Watcher(slurm)
     for job in jobs:
-        watcher.watch(job)
+        watcher.watch(JobRef(job))
     try:
         with watcher.waiting():
             async with asyncio.timeout(60):
                 while len(slurm.asked) < times:  # noqa: ASYNC110 - the count has no event
                     await asyncio.sleep(0.01)
-        assert {watcher.view(job).phase for job in jobs} == {Phase.PENDING}
+        assert {watcher.view(JobRef(job)).phase for job in jobs} == {Phase.PENDING}
     finally:
         await watcher.close()
     return slurm.asked

@@ -7,11 +7,12 @@ from carme_hub.spawner.answers import Ending, QueueEntry
 
 # squeue and scontrol of Slurm 22.05.8, recorded on the demo cluster.
 QUEUE = (
-    "5\x1fRUNNING\x1fNone\x1fnode1\x1f1795335594\x1f1795342794\x1fgpu\x1f4294901755\n"
-    "6\x1fPENDING\x1fResources\x1fn/a\x1fN/A\x1fN/A\x1fgpu\x1f4294901754\n"
-    "7\x1fPENDING\x1fReqNodeNotAvail, UnavailableNodes:node1\x1fn/a\x1f1795342794\x1fN/A\x1fcpu\x1f42949\n"
+    "5\x1fRUNNING\x1fNone\x1fnode1\x1f1795335594\x1f1795342794\x1fgpu\x1f4294901755\x1f20004\n"
+    "6\x1fPENDING\x1fResources\x1fn/a\x1fN/A\x1fN/A\x1fgpu\x1f4294901754\x1f20004\n"
+    "7\x1fPENDING\x1fReqNodeNotAvail, UnavailableNodes:node1\x1fn/a\x1f1795342794\x1fN/A\x1fcpu\x1f42949"
+    "\x1f20005\n"
     "slurm_load_jobs: a warning\n"
-    "8_[1-3]\x1fPENDING\x1fPriority\x1fn/a\x1fN/A\x1fN/A\x1fgpu\x1f4294901752\n"
+    "8_[1-3]\x1fPENDING\x1fPriority\x1fn/a\x1fN/A\x1fN/A\x1fgpu\x1f4294901752\x1f20004\n"
 )
 JOB = (
     "JobId=2 JobName=carme-cpu UserId=rosa(20004) GroupId=rosa(20004) MCS_label=N/A Priority=4294901758 "
@@ -21,16 +22,18 @@ JOB = (
 
 
 def line(number, partition, priority, state="PENDING", reason="Priority"):
-    return f"{number}\x1f{state}\x1f{reason}\x1fn/a\x1fN/A\x1fN/A\x1f{partition}\x1f{priority}"
+    return f"{number}\x1f{state}\x1f{reason}\x1fn/a\x1fN/A\x1fN/A\x1f{partition}\x1f{priority}\x1f20004"
 
 
 def test_the_queue_is_read():
     found, whole = answers.parse_queue(QUEUE, {5, 6, 7, 8, 9})
     assert not whole
     assert found == {
-        5: QueueEntry(5, "RUNNING", "", "node1", 1795335594, 1795342794),
-        6: QueueEntry(6, "PENDING", "Resources", place=1),
-        7: QueueEntry(7, "PENDING", "ReqNodeNotAvail, UnavailableNodes:node1", "", 1795342794, place=1),
+        5: QueueEntry(5, "RUNNING", "", "node1", 1795335594, 1795342794, owner=20004),
+        6: QueueEntry(6, "PENDING", "Resources", place=1, owner=20004),
+        7: QueueEntry(
+            7, "PENDING", "ReqNodeNotAvail, UnavailableNodes:node1", "", 1795342794, place=1, owner=20005
+        ),
     }
 
 
@@ -71,6 +74,8 @@ def test_a_forged_line_needs_what_no_field_can_hold():
 
 def test_a_job_is_read():
     assert answers.parse_job(JOB) == Ending("FAILED", "NonZeroExitCode", 127, 0)
+    assert answers.parse_job(JOB, 20004) == answers.parse_job(JOB)
+    assert answers.parse_job(JOB, 20005) is None, "somebody else's"
     assert answers.parse_job("slurm_load_jobs error: Invalid job id specified") is None
 
 
@@ -94,7 +99,7 @@ def test_accounting_is_read(text, ending):
 
 
 def test_an_answer_with_a_line_that_is_not_squeues_is_not_whole():
-    line = answers.SEPARATOR.join(("7", "RUNNING", "None", "node1", "N/A", "N/A", "cpu", "1"))
+    line = answers.SEPARATOR.join(("7", "RUNNING", "None", "node1", "N/A", "N/A", "cpu", "1", "20004"))
     assert answers.parse_queue("", {7}) == ({}, True)
     assert answers.parse_queue(f"{line}\n\n{line}\n", ())[1]
     for broken in ("xyz", line[:20], f"{line}\nslurm_load_jobs error: Unable to contact", f"x{line}"):

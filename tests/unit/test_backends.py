@@ -78,7 +78,7 @@ def test_a_restarted_hub_makes_the_same_session_from_its_state(cluster, kind):
         "api_token_id": 3,
     }
     facts = Facts(submitted=1_800_000_000, profile="here", title="Here", nodes=2, cpus=8)
-    state |= {"submitted": 1_800_000_000.0, "facts": facts.kept()}
+    state |= {"submitted": 1_800_000_000.0, "facts": facts.kept(), "owner": 20004}
     one.load_state(state)
     assert type(one.child) is kind
     assert one.get_state() == state
@@ -136,7 +136,7 @@ async def test_a_session_of_a_cluster_with_another_name_now_is_kept_and_nothing_
     caplog.clear()
     await one.stop()
     assert "Job 7 on cluster 'gone', the session of rosa, goes on unseen" in caplog.text
-    assert not any(session.watcher.abandoned or session.watcher.view(7) for session in [*known, one.child])
+    assert not any(session.watcher.abandoned or session.view for session in [*known, one.child])
     one.clear_state()
     assert await one.poll() == 0
 

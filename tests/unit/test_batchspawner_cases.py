@@ -106,7 +106,7 @@ class Cluster:
         new.replace(self.folder / f"{name}.does")
 
     def squeue(self, state: str, node: str = "", number: str = JOB) -> None:
-        words = (number, state, "None", node, "N/A", "N/A", "cpu", "1")
+        words = (number, state, "None", node, "N/A", "N/A", "cpu", "1", str(pwd.getpwnam(PERSON).pw_uid))
         self.does("squeue", f"echo '{SEPARATOR.join(words)}'")
 
     def running(self) -> None:
@@ -289,7 +289,7 @@ async def test_poll_fails(make, cluster):
         assert await one.poll() is None, nonsense
         assert one.child.job_id == JOB
     cluster.gone()
-    await until(lambda: one.child.watcher.view(int(JOB)).ending)
+    await until(lambda: one.child.view.ending)
     assert await one.poll() is not None, "an empty answer is one"
 
 
@@ -352,7 +352,7 @@ async def test_slurm(make, cluster):
     cluster.squeue("PENDING")
     starting = asyncio.ensure_future(one.start())
     await until(lambda: one.child is not None and one.child.job_id)
-    await until(lambda: (view := one.child.watcher.view(int(JOB))) and view.state == "PENDING")
+    await until(lambda: (view := one.child.view) and view.state == "PENDING")
     cluster.does("squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
     await cluster.looked(1)
     assert not starting.done()

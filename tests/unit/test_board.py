@@ -65,7 +65,7 @@ def session(make, slurm):
         slurm.jobs[number] = entry(number, state)
         port = 40000 if state == "RUNNING" else 0
         one.load_state({"job_id": str(number), "session": options, "port": port, "node": "n1"})
-        one.child.watcher.watch(number)
+        one.child.watcher.watch(one.child.ref)
         made.append(one)
         return one
 
@@ -82,7 +82,7 @@ def entry(number, state="RUNNING", place=None, end=3600):
 
 async def seen(*sessions):
     for one in sessions:
-        await one.child.watcher.changed(int(one.child.job_id), None)
+        await one.child.watcher.changed(one.child.ref, None)
 
 
 def told(board, may=everybody):
@@ -135,8 +135,8 @@ async def test_only_what_has_changed_is_described_again(board, session, slurm, d
     assert board.picture(everybody)[0] == revision
     assert described == []
     slurm.jobs[5] = entry(5, end=7200)
-    before = sessions[4].child.watcher.view(5)
-    await sessions[4].child.watcher.changed(5, before)
+    fifth = sessions[4].child
+    await fifth.watcher.changed(fifth.ref, fifth.view)
     assert board.picture(everybody)[0] != revision
     assert described == [sessions[4]]
 
@@ -148,7 +148,7 @@ async def test_the_database_is_asked_once_for_each_session(board, session, slurm
     await seen(one)
     for place in (3, 2, 1):
         slurm.jobs[1] = entry(1, "PENDING", place)
-        await one.child.watcher.changed(1, one.child.watcher.view(1))
+        await one.child.watcher.changed(one.child.ref, one.child.view)
         board.picture(everybody)
     assert len(described) == 3
     assert len(asked) == 1
@@ -164,7 +164,7 @@ async def test_who_may_read_some_sees_some_and_hears_of_nothing_else(board, sess
     revision = board.picture(may)[0]
     assert [one["user"] for one in told(board, may)] == ["rosa"]
     slurm.jobs[2] = entry(2, end=7200)
-    await other.child.watcher.changed(2, other.child.watcher.view(2))
+    await other.child.watcher.changed(other.child.ref, other.child.view)
     assert board.picture(may)[0] == revision
     assert len(told(board)) == 2
 

@@ -156,7 +156,7 @@ async def test_a_restarted_hub_tells_again_what_a_killed_one_may_not_have_writte
     heard.clear()
     other = make()
     other.load_state(state)
-    view = await other.child.watcher.changed(7, None)
+    view = await other.child.watcher.changed(other.child.ref, None)
     assert await asyncio.wait_for(other.child.up_again(), 5)
     assert await asyncio.wait_for(other.child.up_again(), 5), "a route may take several attempts"
     assert kinds(heard) == [Kind.SUBMITTED, Kind.RUNNING, Kind.READY]
@@ -221,7 +221,7 @@ async def test_the_end_is_warned_of_once_and_again_when_it_was_put_off(running, 
     end(250)
     await until(lambda: len(warned()) == 2)
     end(5000)
-    await until(lambda: one.child.watcher.view(7).end == now + 5000)
+    await until(lambda: one.child.view.end == now + 5000)
     end(700)
     await until(lambda: len(warned()) == 3)
     assert warned() == [(900, now + 600), (300, now + 250), (900, now + 700)]

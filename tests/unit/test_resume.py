@@ -52,7 +52,7 @@ class ScriptedSlurm:
         self.cancelled.append(number)
         self.jobs.pop(number, None)
 
-    async def ending(self, _number):
+    async def ending(self, _number, _owner=None):
         return self.end
 
     async def log_tail(self, _path, _account):

@@ -15,7 +15,7 @@ from carme_hub.spawner.answers import Ending
 from carme_hub.spawner.slurm import Account, AccountError, Slurm, SlurmUnavailable, SubmitRefused, account_of
 
 JOB = "JobId=2 JobName=carme-cpu JobState=FAILED Reason=NonZeroExitCode ExitCode=127:0 TimeLimit=02:00:00"
-RUNNING = r"\x1fRUNNING\x1fNone\x1fnode1\x1fN/A\x1fN/A\x1fgpu\x1f1\n"
+RUNNING = r"\x1fRUNNING\x1fNone\x1fnode1\x1fN/A\x1fN/A\x1fgpu\x1f1\x1f20004\n"
 
 
 @pytest.fixture

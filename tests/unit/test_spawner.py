@@ -62,7 +62,7 @@ class ScriptedSlurm:
         self.looks += 1
         return Picture(time.monotonic(), {job: self.jobs[job] for job in job_ids if job in self.jobs})
 
-    async def ending(self, _job_id):
+    async def ending(self, _job_id, _owner=None):
         self.endings_asked += 1
         return self.end if self.endings_asked == 1 else None  # the hub's own machine says it once
 
@@ -482,9 +482,9 @@ async def test_several_people_watch_the_same_start(make, slurm):
 
     pages = [asyncio.ensure_future(watch()) for _ in range(3)]
     start = asyncio.ensure_future(one.start())
-    await until(lambda: one.child and one.child.watcher.view(7))
+    await until(lambda: one.child and one.child.view)
     slurm.jobs[7] = QueueEntry(7, "RUNNING", "", "node1")
-    await until(lambda: one.child.watcher.view(7).node)
+    await until(lambda: one.child.view.node)
     await asyncio.sleep(0.2)
     assert one.take_begun()
     assert not one.take_begun()
@@ -522,7 +522,7 @@ async def test_a_job_that_ended_meanwhile(make, slurm):
     one.load_state({"job_id": "7", "port": 40000, "node": "node1"})
     slurm.end = Ending("FAILED", "", 3)
     assert await asyncio.wait_for(one.poll(), 5) is not None
-    await until(lambda: one.child.watcher.view(7).ending)
+    await until(lambda: one.child.view.ending)
     assert await one.poll() == 3
 
 
@@ -604,8 +604,7 @@ async def test_how_a_session_ended_is_asked_once_and_told(running, slurm):
     await until(lambda: one.last_words)
     assert "limit of 2G" in one.last_words
     assert slurm.endings_asked == 1
-    watcher = slurm.watcher
-    await until(lambda: watcher.view(7) is None)
+    await until(lambda: not slurm.watcher.state()["watched"])
 
 
 @pytest.mark.parametrize(("ending", "words"), [("COMPLETED", ""), ("OUT_OF_MEMORY", "limit of 2G")])
@@ -811,7 +810,7 @@ async def test_an_extension_keeps_within_what_its_owner_may_have(make, slurm, mo
         one = make(groups=groups, profiles=profiles, limits=everybody, group_limits=staff)
         one.load_state({"job_id": "7", "session": {"profile": PROFILES[0]["name"]}, "port": 4000})
         monkeypatch.setattr(SlurmSession, "backend", Backend(Slurm(), one.child.watcher))
-        one.child.watcher.watch(7)
+        one.child.watcher.watch(one.child.ref)
         await until(lambda one=one: one.time_limit() is not None)
         assert one.time_limit().most == most
 
