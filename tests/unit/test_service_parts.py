@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
-from tornado.web import HTTPError
+from jupyterhub.httpclient import JupyterHubHTTPClient
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+from tornado.web import Application, HTTPError, RequestHandler
 from traitlets.config import Config, PyFileConfigLoader
 
 import carme_hub
@@ -112,6 +116,27 @@ def test_sessions_are_sorted_by_whose_they_are():
 async def test_no_name_leads_out_of_the_hubs_api(path):
     with pytest.raises(ValueError, match="no path of the hub's API"):
         await HubApi("http://127.0.0.1:9/hub/api").call("token", "GET", path)
+
+
+async def test_an_answer_of_the_hub_is_read_to_its_end_however_long_it_is():
+    sessions = ["x" * 1500] * 1000
+
+    class Answer(RequestHandler):
+        async def get(self) -> None:
+            self.write('{"sessions": ')
+            await self.flush()
+            self.finish(json.dumps(sessions) + "}")
+
+    line, port = bind_unused_port()
+    server = HTTPServer(Application([("/carme/sessions", Answer)]))
+    server.add_socket(line)
+    try:
+        answer = await HubApi(f"http://127.0.0.1:{port}").call("token", "GET", "/carme/sessions")
+        assert answer == {"sessions": sessions}
+    finally:
+        await JupyterHubHTTPClient.loop_instance().close()
+        server.stop()
+        await server.close_all_connections()
 
 
 @pytest.mark.parametrize(
