@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from carme_hub.spawner.events import Facts
     from carme_hub.spawner.watcher import View
 
+EVER = float("inf")
 STOPPED = "CANCELLED"  # what Slurm calls a job that was ended by scancel
 
 
@@ -101,8 +102,8 @@ class Chronicle:
         view
             What is known of the job now.
         """
-        if view is not None and self._started is None and view.phase is not Phase.PENDING:
-            self._started = view.start
+        if view is not None and self._started is None:
+            self._started = _start_of(view)
         if self.died is not None:
             self._end(view, self.died)
         elif self.last_words is not None and not self.stopped:
@@ -136,3 +137,10 @@ class Chronicle:
             stopped=self.stopped and self.died is None,
             by=self._by,
         )
+
+
+def _start_of(view: View) -> int | None:
+    """Return when a job started that may have ended; None for one that never ran."""
+    # Slurm shows a start of one that was cancelled in the queue, too: its end.
+    never = view.phase is Phase.PENDING or (view.start or 0) >= (view.end or EVER)
+    return None if never else view.start

@@ -10,6 +10,7 @@ import pytest
 
 from carme_hub.spawner import events, warner
 from carme_hub.spawner.answers import Ending, Phase, QueueEntry
+from carme_hub.spawner.brief import view_of
 from carme_hub.spawner.events import Kind
 from carme_hub.spawner.watcher import View
 from tests.unit import test_spawner as world
@@ -87,10 +88,20 @@ async def test_an_end_by_somebody_else_says_by_whom(make, slurm, heard):
     assert (heard[-1].stopped, heard[-1].by) == (True, "zoe")
 
 
-async def test_a_session_that_is_stopped_in_the_queue_never_ran(make, slurm, heard):
+@pytest.mark.parametrize(
+    "last_seen",
+    [
+        QueueEntry(7, "PENDING", "Resources", start=NOW + 60, end=NOW + 3660),
+        # What Slurm shows of a job that was cancelled in the queue.
+        QueueEntry(7, "CANCELLED", start=NOW, end=NOW),
+    ],
+)
+async def test_a_session_that_is_stopped_in_the_queue_never_ran(make, slurm, heard, last_seen):
     one = make()
     start = asyncio.ensure_future(one.start())
     await until(lambda: slurm.submitted)
+    slurm.jobs[7] = last_seen
+    await until(lambda: (seen := view_of(one)) is not None and seen.state == last_seen.state)
     start.cancel()
     await asyncio.gather(start, return_exceptions=True)
     await asyncio.wait_for(one.stop(), 5)
