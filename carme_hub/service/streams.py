@@ -8,6 +8,7 @@ and one that reads nothing at all is let go.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -95,7 +96,9 @@ class Streams:
     def __init__(self) -> None:
         self._open: defaultdict[str, set[Stream]] = defaultdict(set)
         self._common: dict[str, bytes] = {}
-        self._own: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
+        # Of each person and event: when it was so, in turns, and the frame.
+        self._own: defaultdict[str, dict[str, tuple[int, bytes]]] = defaultdict(dict)
+        self._turns = itertools.count(1)
         self._sources: dict[str, Callable[[str], Awaitable[Any]]] = {}
         self._count = 0
 
@@ -146,11 +149,19 @@ class Streams:
             for streams in self._open.values():
                 for stream in streams:
                     stream.send(event, data)
-        elif self._open.get(person):
-            data = frame(event, value)
-            if self._own[person].get(event) == data:
-                return
-            self._own[person][event] = data
+        else:
+            self._tell(event, value, person, next(self._turns))
+
+    def _tell(self, event: str, value: object, person: str, turn: int) -> None:
+        """Tell one person what was so at a turn, unless they know something later or the same."""
+        if not self._open.get(person):
+            return
+        known_turn, known = self._own[person].get(event, (0, b""))
+        if turn < known_turn:
+            return
+        data = frame(event, value)
+        self._own[person][event] = turn, data
+        if data != known:
             for stream in self._open[person]:
                 stream.send(event, data)
 
@@ -158,24 +169,24 @@ class Streams:
         """Read a person's own content of an event again, if a page of theirs is open, and tell them."""
         if not self._open.get(person):
             return
-        before = self._own[person].get(event)
+        turn = next(self._turns)  # what is looked at, or published, after this is newer, whichever ends last
         try:
             value = await self._sources[event](person)
         except Exception:  # noqa: BLE001  whatever is away: the other events go on
             app_log.exception("%s of %s cannot be read", event, person)
             return
-        # What was published meanwhile is newer.
-        if self._own[person].get(event) is before:
-            self.publish(event, value, person)
+        self._tell(event, value, person, turn)
 
     async def add(self, stream: Stream) -> None:
         """Take a new stream in, and tell it the newest of everything."""
+        if stream.line.closed():  # nobody would hear of its end any more
+            return
         person = stream.person
         self._open[person].add(stream)
         self._count += 1
         stream.line.set_close_callback(lambda: self._remove(stream))
         known = self._own[person]
-        for event, data in [*self._common.items(), *known.items()]:
+        for event, data in [*self._common.items(), *((name, data) for name, (_, data) in known.items())]:
             stream.send(event, data)
         for event in [name for name in self._sources if name not in known]:
             await self.refresh(event, person)

@@ -188,6 +188,63 @@ async def test_what_is_published_while_a_source_reads_is_not_overwritten(open_pa
     assert [await reader.hear(), await reader.hear()] == [("notices", "new"), ("news", "end")]
 
 
+async def test_of_two_looks_at_the_same_the_later_one_counts_whichever_ends_last(open_page):
+    streams, looks = Streams(), []
+
+    async def load(_person):
+        looks.append(asyncio.get_running_loop().create_future())
+        return await looks[-1]
+
+    streams.source("notices", load)
+    opening = asyncio.create_task(open_page(streams, "rosa"))
+    await until(lambda: len(looks) == 1)
+    looks[0].set_result("first")
+    reader = await opening
+    assert await reader.hear() == ("notices", "first")
+    for order in ((0, 1), (1, 0)):
+        looks.clear()
+        both = [asyncio.create_task(streams.refresh("notices", "rosa")) for _ in range(2)]
+        await until(lambda: len(looks) == 2)
+        for place in order:
+            looks[place].set_result(f"{order}: look {place}")
+            await both[place]
+        streams.publish("news", f"{order}: end")
+        heard = []
+        while not heard or heard[-1][0] != "news":
+            heard.append(await reader.hear())
+        assert heard[-2] == ("notices", f"{order}: look 1")
+
+
+async def test_nothing_is_kept_of_somebody_who_left_while_a_source_read(open_page):
+    streams, go = Streams(), asyncio.Event()
+
+    async def load(_person):
+        await go.wait()
+        return "news"
+
+    streams.source("notices", load)
+    opening = asyncio.create_task(open_page(streams, "rosa"))
+    await until(lambda: streams.people() == {"rosa"})
+    for streams_of_one in list(streams._open.values()):
+        for stream in streams_of_one:
+            stream.line.close()
+    await until(lambda: len(streams) == 0)
+    go.set()
+    await opening
+    assert not streams._own
+
+
+async def test_a_connection_that_is_closed_already_is_no_open_page():
+    streams = Streams()
+    ours, theirs = socket.socketpair()
+    line = IOStream(ours)
+    theirs.close()
+    line.close()
+    await streams.add(Stream(line, "rosa", "a1"))
+    assert len(streams) == 0
+    assert not streams._open
+
+
 async def test_a_source_that_fails_keeps_the_others_going(open_page, caplog):
     streams = Streams()
 
