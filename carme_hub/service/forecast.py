@@ -151,13 +151,14 @@ class Forecast:
     def start_of(self, request: Request) -> int | None:
         """Return when a request would start at the latest, if it were made now; None when nobody can say.
 
-        Everything that waits already comes first.
+        Everything that waits already comes first. What is asked leaves nothing behind: anybody may ask
+        anything, as often as they like.
         """
         gres = tuple(sorted((name, count) for name, count in request.gres.items() if count > 0))
         partition = request.partition or self._default
         shape = _Shape(partition, frozenset(), request.cpus, request.memory, gres, exclusive=False)
         seconds = UNLIMITED if request.minutes is None else max(request.minutes * 60, 1)
-        place = self._search(shape).find(request.nodes, seconds, self.now, self.now + WINDOW)
+        place = self._made(shape).find(request.nodes, seconds, self.now, self.now + WINDOW)
         return place.start if place else None
 
     def _free(self, cluster: Cluster, closed: Iterable[Closed]) -> list[Timeline]:
@@ -238,18 +239,21 @@ class Forecast:
     def _search(self, shape: _Shape) -> Search:
         known = self._searches.get(shape)
         if known is None:
-            of_kind: dict[Kind, Need | None] = {}
-            needs = {}
-            for number in self._members.get(shape.partition, ()):
-                kind = self._kinds[number]
-                if kind not in of_kind:
-                    of_kind[kind] = _need(kind, shape)
-                need = of_kind[kind]
-                if need is not None and (not shape.only or self._nodes[number].name in shape.only):
-                    needs[number] = need
-            known = self._searches[shape] = Search(self._timelines, needs)
+            known = self._searches[shape] = self._made(shape)
             self._effort += known.effort
         return known
+
+    def _made(self, shape: _Shape) -> Search:
+        of_kind: dict[Kind, Need | None] = {}
+        needs = {}
+        for number in self._members.get(shape.partition, ()):
+            kind = self._kinds[number]
+            if kind not in of_kind:
+                of_kind[kind] = _need(kind, shape)
+            need = of_kind[kind]
+            if need is not None and (not shape.only or self._nodes[number].name in shape.only):
+                needs[number] = need
+        return Search(self._timelines, needs)
 
 
 def _need(kind: Kind, shape: _Shape) -> Need | None:

@@ -1,6 +1,7 @@
 """When waiting jobs start: compared with a schedule worked out minute by minute, and rules for all queues."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -303,6 +304,17 @@ def test_a_request_without_a_partition_is_for_slurms_default():
     usual = replace(there, partitions={"p": replace(there.partitions["p"], default=True)})
     assert Forecast(usual, [], NOW).start_of(Request("")) == NOW
     assert Forecast(there, [], NOW).start_of(Request("")) is None
+
+
+def test_however_often_it_is_asked_a_forecast_grows_no_larger():
+    made = World([4], [0], waiting=[waits(1, 10, cpus=3)]).forecast()
+
+    def asked(limits):
+        for limit in limits:
+            made.start_of(Request("p", cpus=1 + limit % 3, memory=limit, minutes=limit))
+        return len(pickle.dumps(made))
+
+    assert asked(range(1, 5)) == asked(range(5, 50))
 
 
 # --- What Slurm of three releases really said
