@@ -138,6 +138,8 @@ class Filter:
     ----------
     since, until
         Submitted at or after the one and before the other.
+    before
+        The number of a row: only older ones are wanted.
     active
         Whether it waits or runs.
     states
@@ -149,6 +151,7 @@ class Filter:
 
     since: float | None = None
     until: float | None = None
+    before: int | None = None
     active: bool | None = None
     user: str | None = None
     profile: str | None = None
@@ -172,6 +175,8 @@ class Filter:
             found.append(session.c.submitted >= int(self.since))
         if self.until is not None:
             found.append(session.c.submitted < int(self.until))
+        if self.before is not None:
+            found.append(session.c.id < self.before)
         if self.active is not None:
             found.append(session.c.ended.is_(None) if self.active else session.c.ended.is_not(None))
         if self.states is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -48,6 +48,17 @@ def look(engine: sa.Engine, owner: str, asked: Asked, now: float) -> Found:
         sums(engine, owner, wanted, now),
         history.values_of(engine, "profile", owner),
     )
+
+
+def write_down(engine: sa.Engine, owner: str, wanted: Filter, now: float) -> str:
+    """Return all that is wanted of somebody's history as CSV; waits for the database."""
+    rows = history.find(engine, owner, wanted, PIECE)
+    pieces = [history_csv.table(rows, now)]
+    while len(rows) == PIECE and len(pieces) * PIECE < MOST_ROWS:
+        # From the last row on, and not from a number on: sessions begin meanwhile.
+        rows = history.find(engine, owner, replace(wanted, before=rows[-1].id), PIECE)
+        pieces.append(history_csv.table(rows, now, header=False))
+    return "".join(pieces)
 
 
 async def titles_of(site: Site) -> Titles:
@@ -132,20 +143,13 @@ class HistoryFile(HistoryHandler):
     """The same rows, all of them, for other programs."""
 
     async def get(self) -> None:
-        """Send them, piece by piece."""
+        """Send them, when all of them are there: a file that ended before would look whole."""
         asked, now = self.asked(), time.time()
         owner = await self.owner(asked)
-        wanted = asked.filter(now)
-        rows = await ask(self.site, history.find, owner, wanted, PIECE, 0)  # a refusal is still a page
+        text = await ask(self.site, write_down, owner, asked.filter(now), now)
         self.set_header("Content-Type", "text/csv; charset=utf-8; header=present")
         self.set_header("Content-Disposition", 'attachment; filename="sessions.csv"')
-        self.write(history_csv.table(rows, now))
-        for offset in range(PIECE, MOST_ROWS, PIECE):
-            if len(rows) < PIECE:
-                break
-            await self.flush()
-            rows = await ask(self.site, history.find, owner, wanted, PIECE, offset)
-            self.write(history_csv.table(rows, now, header=False))
+        self.finish(text)
 
 
 class LatelyApi(ApiHandler):
