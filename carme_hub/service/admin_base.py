@@ -155,6 +155,8 @@ async def model_of(site: Site, user: str) -> dict[str, Any]:
     Refused
         With status 503, when the hub does not answer.
     """
+    if user in {".", ".."}:  # no name, and no path of the hub's API
+        return {}
     try:
         model = await site.ask_hub("GET", f"/users/{quote(user, safe='')}")
     except Refused as error:

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from carme_hub.service.person import Person
     from carme_hub.service.site import Site
 
-PIECE = 200  # users in one answer of the hub: as many as it gives
-MOST = 100_000
+PIECE = 200  # users in one answer of the hub: as many as it gives, unless it is set to give fewer
 FRESH = 60.0  # seconds for which the groups of everybody are remembered
 
 _members: dict[int, tuple[float, dict[str, list[str]]]] = {}
@@ -35,11 +34,9 @@ async def everybodys_groups(site: Site) -> dict[str, list[str]]:
     if known is not None and time.monotonic() - known[0] < FRESH:
         return known[1]
     models: list[dict[str, Any]] = []
-    for offset in range(0, MOST, PIECE):
-        some = await site.ask_hub("GET", f"/users?offset={offset}&limit={PIECE}")
+    # To the first empty answer: the hub may be set to name fewer at once (JupyterHub.api_page_max_limit).
+    while some := await site.ask_hub("GET", f"/users?offset={len(models)}&limit={PIECE}"):
         models += some
-        if len(some) < PIECE:
-            break
     found = admin_sums.members(models)
     _members[id(site)] = (time.monotonic(), found)
     return found

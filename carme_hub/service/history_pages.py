@@ -6,12 +6,12 @@ import asyncio
 import time
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from carme_hub.records import history
 from carme_hub.records.history import Filter
 from carme_hub.records.sums import Sums, sums
 from carme_hub.service import history_csv
+from carme_hub.service.admin_base import groups_in, model_of
 from carme_hub.service.base import ApiHandler, PageHandler
 from carme_hub.service.history_filter import PAGE, PERIODS, STATES, Asked
 from carme_hub.service.history_view import Shown, Titles, hours, shown, span
@@ -98,20 +98,10 @@ class HistoryHandler(PageHandler):
         if owner == self.person.name or self.person.may("admin:servers", owner):
             return owner
         if self.person.may_any("admin:servers"):  # over a group, perhaps
-            model = await self._model(owner)
-            groups = frozenset(str(group) for group in model.get("groups") or ())
-            if self.person.may("admin:servers", owner, groups):
+            model = await model_of(self.site, owner)
+            if self.person.may("admin:servers", owner, groups_in(model)):
                 return owner
         raise Refused(403, "You may see your own history only. Administrators see everybody's.")
-
-    async def _model(self, owner: str) -> dict[str, Any]:
-        try:
-            model = await self.site.ask_hub("GET", f"/users/{quote(owner, safe='')}")
-        except Refused as error:
-            if error.status_code == 503:  # noqa: PLR2004  the hub is away
-                raise
-            return {}
-        return model if isinstance(model, dict) else {}
 
 
 class HistoryPage(HistoryHandler):

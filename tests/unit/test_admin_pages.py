@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from datetime import date
+from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -11,13 +13,14 @@ from carme_hub.checks.values import Check, State
 from carme_hub.records.announcements import Announcement
 from carme_hub.records.use import Use
 from carme_hub.service import admin_form, admin_site
-from carme_hub.service.admin_base import over_others
+from carme_hub.service.admin_base import model_of, over_others
 from carme_hub.service.admin_form import Typed, stage
 from carme_hub.service.admin_list import COLUMNS, PAGE, Wanted, fitting, held, key_of, listed, read_key
 from carme_hub.service.admin_people import bounds
 from carme_hub.service.admin_sessions import told_of_stops
 from carme_hub.service.admin_sums import Period, add_up, as_csv
-from carme_hub.service.admin_use import visible_to, within_reach
+from carme_hub.service.admin_use import everybodys_groups, visible_to, within_reach
+from carme_hub.service.hub_api import HubApi
 from carme_hub.service.person import Person
 from carme_hub.spawner.freshness import Freshness
 from carme_hub.spawner.limits import Limits
@@ -47,6 +50,13 @@ def session(user="mia", **values):
 
 
 PARTITIONS = {"cpu": "cpu", "gpu": "gpu"}
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+async def test_a_name_that_is_a_path_is_nobodys(name):
+    hub = HubApi("http://127.0.0.1:9/hub/api")
+    site = SimpleNamespace(ask_hub=lambda method, path: hub.call("token", method, path))
+    assert await model_of(site, name) == {}
 
 
 @pytest.mark.parametrize(
@@ -167,6 +177,20 @@ def test_sessions_are_added_up_and_who_used_most_comes_first(by, sums):
     assert (found.whole.sessions, found.whole.started, found.whole.gpu_hours) == (4, 3, 6.0)
     assert found.whole.median_wait == 20
     assert found.share(found.each[0]) == 100
+
+
+async def test_everybodys_groups_are_found_however_few_users_the_hub_names_at_once():
+    users = [{"name": f"user{number}", "groups": ["all"]} for number in range(7)]
+
+    async def ask_hub(_method, path):
+        query = parse_qs(urlsplit(path).query)
+        first = int(query["offset"][0])
+        # JupyterHub.api_page_max_limit
+        return users[first : first + min(3, int(query["limit"][0]))]
+
+    assert await everybodys_groups(SimpleNamespace(ask_hub=ask_hub)) == {
+        one["name"]: ["all"] for one in users
+    }
 
 
 def test_only_those_are_added_up_whom_the_reader_may_see():
