@@ -58,6 +58,17 @@ def sentences(handler: Any) -> Iterator[None]:
         raise Told(409, BUSY) from None
 
 
+@contextlib.contextmanager
+def acting(caller: Any, owner: str) -> Iterator[None]:
+    """Let what is done be told as done by the caller, if that is not the session's owner."""
+    own = caller is None or (caller.kind == "user" and caller.name == owner)
+    before = events.ACTING.set("" if own else str(caller.name))
+    try:
+        yield
+    finally:
+        events.ACTING.reset(before)
+
+
 class ServerHandler(UserServerAPIHandler):  # type: ignore[misc]  # JupyterHub has no types
     """``/hub/api/users/NAME/server`` and ``.../servers/SERVER``."""
 
@@ -68,14 +79,8 @@ class ServerHandler(UserServerAPIHandler):  # type: ignore[misc]  # JupyterHub h
 
     async def delete(self, *names: str, **more: str) -> None:
         """Stop a session; its owner is told when somebody else did."""
-        caller: Any = self.current_user
-        own = caller is not None and caller.kind == "user" and caller.name in {*names[:1], *more.values()}
-        acting = events.ACTING.set("" if caller is None or own else str(caller.name))
-        try:
-            with sentences(self):
-                await super().delete(*names, **more)
-        finally:
-            events.ACTING.reset(acting)
+        with sentences(self), acting(self.current_user, (*names, *more.values())[0]):
+            await super().delete(*names, **more)
 
 
 class StartHandler(SpawnHandler):  # type: ignore[misc]  # JupyterHub has no types

@@ -20,7 +20,7 @@ from tornado import web
 
 from carme_hub.spawner import progress
 from carme_hub.spawner.asked import Asked, asked
-from carme_hub.spawner.interrupted import sentences
+from carme_hub.spawner.interrupted import acting, sentences
 from carme_hub.spawner.offer import OfferingSpawner
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class CancelHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub has no typ
             raise web.HTTPError(404, "There is no such session.")
         spawner = user.spawners[server_name]
         self.log.info("%s cancels the start of %s", self.current_user.name, spawner._log_name)  # noqa: SLF001
-        with sentences(self):
+        with sentences(self), acting(self.current_user, user.name):
             await self._end(user, spawner)
         own = user.name == self.current_user.name
         self.redirect(f"{self.hub.base_url}{'home' if own else 'admin'}", status=303)

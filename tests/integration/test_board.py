@@ -277,6 +277,17 @@ def test_sessions_are_written_down_with_what_their_owners_are_told(hub, engine):
     assert [one.kind for one in notices.recent(engine, "ravi") if one.server == "own"] == ["started"]
 
 
+def test_whose_start_is_cancelled_by_somebody_else_is_told_by_whom(hub, engine):
+    hub.start("rosa", "queued", profile="later")
+    until(hub.live_jobs, "its job")
+    browse(hub, "adam", 'post("/hub/carme/cancel/rosa/queued")')
+    told = until(
+        lambda: next((one for one in notices.recent(engine, "rosa") if one.server == "queued"), None),
+        "the notice",
+    )
+    assert (told.kind, told.text) == ("ended", "adam has ended this session.")
+
+
 def stop(hub, who, username, name=""):
     words = ["curl", "--silent", "-o", "/dev/null", "--write-out", "%{http_code}", "--request", "DELETE"]
     words += [
@@ -337,6 +348,12 @@ def test_in_maintenance_only_admins_start_sessions_and_all_that_run_go_on(hub, e
 
 def form(hub, username):
     """Send the start page's form as a browser of that person would; returns the page that comes back."""
+    path = f"/hub/spawn/{username}/by-form"
+    return browse(hub, username, f'get("{path}")', f'print(post("{path}", profile="now"))')
+
+
+def browse(hub, username, *steps):
+    """Do something as a browser of that person would; returns what is printed."""
     program = f"""
 import http.cookiejar, urllib.error, urllib.parse, urllib.request
 jar = http.cookiejar.CookieJar()
@@ -349,9 +366,9 @@ def post(path, **fields):
         return opener.open("{hub.hub_url}" + path, body, timeout=60).read().decode()
     except urllib.error.HTTPError as error:
         return error.read().decode()
-opener.open("{hub.hub_url}/hub/login", timeout=60).read()
+def get(path):
+    return opener.open("{hub.hub_url}" + path, timeout=60).read().decode()
+get("/hub/login")
 post("/hub/login", username="{username}", password="x")
-opener.open("{hub.hub_url}/hub/spawn/{username}/by-form", timeout=60).read()
-print(post("/hub/spawn/{username}/by-form", profile="now"))
 """
-    return hub.site.run("/usr/bin/python3", "-c", program)
+    return hub.site.run("/usr/bin/python3", "-c", "\n".join([program, *steps]))
