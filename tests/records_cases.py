@@ -172,6 +172,19 @@ class RecordsCases:
         (row,) = history.find(engine)
         assert (row.exit_code, row.sentence, row.started) == (3, "It failed.", THEN - 5)
 
+    def test_what_accounting_has_said_stays_whatever_is_told_later(self, engine):
+        number = history.add_submitted(engine, submission())
+        said = {"started": THEN, "ended": THEN + 60, "state": "TIMEOUT", "exit_code": 1, "accounted": True}
+        history.change(engine, {number: said})
+        # A hub that was down meanwhile, and finds out now.
+        late = THEN + 7200
+        assert history.set_ended(
+            engine, "carme", 7, started=late, ended=late, state="UNKNOWN", exit_code=0, sentence="Time is up."
+        )
+        (row,) = history.find(engine)
+        assert (row.started, row.ended, row.state, row.exit_code) == (THEN, THEN + 60, "TIMEOUT", 1)
+        assert row.sentence == "Time is up."
+
     def test_sessions_are_found_by_what_is_asked_for(self, engine):
         ran(engine, 1)
         ran(engine, 2, user="bob", profile="cpu", gpu_type="", gpus=0, image="base", partition="short")

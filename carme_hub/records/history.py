@@ -255,22 +255,28 @@ def set_ended(
     exit_code: int | None = None,
     sentence: str = "",
 ) -> bool:
-    """Write down how a job ended; says whether it was known.
+    """Write down how a job ended; says whether it was known. What accounting has said of it already stays.
 
     Parameters
     ----------
     started, exit_code, sentence
         None or empty leaves what is there.
     """
-    values: dict[str, Any] = {"ended": ended, "state": cut(session.c.state, state)}
-    if started is not None:
-        values["started"] = started
-    if exit_code is not None:
-        values["exit_code"] = exit_code
+    values = {
+        "ended": ended,
+        "state": cut(session.c.state, state),
+        "started": started,
+        "exit_code": exit_code,
+    }
+    told: dict[str, Any] = {
+        name: sa.case((session.c.accounted, session.c[name]), else_=value)
+        for name, value in values.items()
+        if value is not None
+    }
     if sentence:
-        values["sentence"] = sentence
+        told["sentence"] = sentence
     with write(engine) as connection:
-        return connection.execute(session.update().where(_newest(cluster, job)).values(values)).rowcount > 0
+        return connection.execute(session.update().where(_newest(cluster, job)).values(told)).rowcount > 0
 
 
 def change(engine: sa.Engine, changes: Mapping[int, Mapping[str, Any]]) -> None:
