@@ -14,7 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tornado.iostream import StreamClosedError
+from tornado.iostream import StreamBufferFullError, StreamClosedError
 from tornado.log import app_log
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ class Stream:
         try:
             gone = self.line.write(data)
         except StreamClosedError:
+            return
+        except StreamBufferFullError:  # one event is more than may wait for a reader
+            self.line.close()
             return
         if self.line.writing():
             self.slow_since = asyncio.get_running_loop().time()

@@ -7,7 +7,7 @@ import json
 import socket
 
 import pytest
-from tornado.iostream import IOStream
+from tornado.iostream import IOStream, StreamClosedError
 
 from carme_hub.service import streams as module
 from carme_hub.service.streams import Stream, Streams, frame
@@ -134,6 +134,18 @@ async def test_a_reader_who_reads_nothing_is_let_go(open_page, monkeypatch):
     streams.beat()
     await until(lambda: streams.people() == {"mia"})
     assert len(streams) == 1
+
+
+async def test_more_than_may_wait_for_a_reader_ends_that_one_and_disturbs_nobody(open_page):
+    streams = Streams()
+    small, other = await open_page(streams, "rosa"), await open_page(streams, "mia")
+    for stream in streams._open["rosa"]:
+        stream.line.max_write_buffer_size = 1000
+    streams.publish("news", "x" * 2000)
+    assert (await other.hear())[0] == "news"
+    await until(lambda: streams.people() == {"mia"})
+    with pytest.raises(StreamClosedError):
+        await small.hear()
 
 
 async def test_ends_the_streams_of_a_login_and_no_other(open_page):
