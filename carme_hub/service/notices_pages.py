@@ -97,6 +97,9 @@ async def tell_messages(site: Site) -> None:
     """Tell people their new messages; one question for all open pages, none while there is no page."""
     site.streams.source("notices", lambda person: ask(site, unread_of, person))
     while True:
+        await asyncio.sleep(IDLE)
+        if not site.streams.people():
+            continue
         with suppress(Refused):  # the database is away, which `ask` has logged
             seen = await ask(site, notices.newest)
             # What came while nobody looked, or while the database was away.
@@ -108,7 +111,6 @@ async def tell_messages(site: Site) -> None:
                 seen = fresh[-1].id if fresh else seen
                 for person in {one.user for one in fresh} & site.streams.people():
                     await site.streams.refresh("notices", person)
-        await asyncio.sleep(IDLE)
 
 
 async def tell_news(site: Site) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
+from types import SimpleNamespace
 
 import pytest
 from tornado.iostream import IOStream, StreamClosedError
 
+from carme_hub.service import notices_pages
 from carme_hub.service import streams as module
 from carme_hub.service.streams import Stream, Streams, frame
 
@@ -271,3 +274,28 @@ async def test_a_source_that_fails_keeps_the_others_going(open_page, caplog):
     reader = await open_page(streams, "rosa")
     assert await reader.hear() == ("sessions", 1)
     assert "notices of rosa cannot be read" in caplog.text
+
+
+async def test_the_database_is_asked_for_messages_while_a_page_is_open_only(open_page, monkeypatch):
+    asked = []
+
+    async def ask(_site, function, *_values):
+        asked.append(function.__name__)
+        return [] if function.__name__ == "after" else 0
+
+    naps = itertools.count(1)
+    real_sleep = asyncio.sleep
+
+    async def sleep(_seconds):
+        next(naps)
+        await real_sleep(0)
+
+    monkeypatch.setattr(notices_pages, "ask", ask)
+    monkeypatch.setattr(notices_pages, "asyncio", SimpleNamespace(sleep=sleep))
+    streams = Streams()
+    telling = asyncio.create_task(notices_pages.tell_messages(SimpleNamespace(streams=streams)))
+    await until(lambda: next(naps) > 20)
+    assert asked == []
+    await open_page(streams, "rosa")
+    await until(lambda: "after" in asked)
+    telling.cancel()
