@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,6 +23,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE = 15.0  # seconds
+# Their own: while the database hangs, others go on (asyncio looks up the name of the hub in a thread, too).
+_THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="carme-records")
 AWAY = "The database of sessions and messages does not answer at the moment. Please try again in a minute."
 
 
@@ -38,7 +41,9 @@ async def ask(
     try:
         async with asyncio.timeout(PATIENCE):
             # Opening it takes its time, too, the first time.
-            return await asyncio.to_thread(lambda: function(site.records, *values, **more))
+            return await asyncio.get_running_loop().run_in_executor(
+                _THREADS, lambda: function(site.records, *values, **more)
+            )
     except (TimeoutError, SQLAlchemyError, StoreError) as error:
         app_log.warning("The database does not answer: %s", " ".join(str(error).split())[:200])
         raise Refused(503, AWAY) from None

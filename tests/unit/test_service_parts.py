@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
+import threading
+from types import SimpleNamespace
 
 import pytest
 from jupyterhub.httpclient import JupyterHubHTTPClient
@@ -13,7 +16,7 @@ from tornado.web import Application, HTTPError, RequestHandler
 from traitlets.config import Config, PyFileConfigLoader
 
 import carme_hub
-from carme_hub.service import hub_client, registration
+from carme_hub.service import hub_client, reading, registration
 from carme_hub.service.hub_api import HubApi
 from carme_hub.service.hub_client import HubState
 from carme_hub.service.person import Person
@@ -196,3 +199,18 @@ def test_a_site_may_leave_the_service_out():
     carme_hub.configure(config, service=None)
     assert "services" not in config.JupyterHub
     assert "load_roles" not in config.JupyterHub
+
+
+async def test_a_database_that_hangs_holds_up_nothing_but_who_waits_for_it(monkeypatch):
+    monkeypatch.setattr(reading, "PATIENCE", 0.05)
+    answers = threading.Event()
+    site = SimpleNamespace(records=None)
+    pages = [asyncio.create_task(reading.ask(site, lambda _engine: answers.wait(10))) for _ in range(100)]
+    try:
+        told = await asyncio.gather(*pages, return_exceptions=True)
+        assert {str(getattr(one, "sentence", one)) for one in told} == {reading.AWAY}
+        # As for the hub's address, when it has a name.
+        async with asyncio.timeout(5):
+            await asyncio.to_thread(int)
+    finally:
+        answers.set()
