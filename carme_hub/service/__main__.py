@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tornado.httpserver import HTTPServer
 from tornado.log import app_log, enable_pretty_logging
 from tornado.netutil import bind_sockets
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from carme_hub.service.site import Site
 
 PORT_PATIENCE = 60.0  # seconds to wait for a port that somebody else has
-MAX_REQUEST = 1 << 20  # bytes of a request's body
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -59,6 +58,17 @@ def borrow_environment(hub: int) -> None:
             name, _, value = entry.partition(b"=")
             if name:
                 os.environb.setdefault(name, value)
+
+
+def open_many() -> None:
+    """Allow this process as many files as it may allow itself: one for each page that somebody looks at.
+
+    Where nobody said anything else that is 1,024 at first, and half a million at most (systemd). A server that
+    has no more than it uses takes nobody in, and says so in the log without end.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -111,9 +121,9 @@ def _tls() -> ssl.SSLContext | None:
 
 async def serve(site: Site, sockets: list[socket.socket]) -> None:
     """Answer until somebody sends SIGTERM or SIGINT."""
-    from carme_hub.service.app import keep_running, make_app  # noqa: PLC0415
+    from carme_hub.service.app import keep_running, make_server  # noqa: PLC0415
 
-    server = HTTPServer(make_app(site), max_body_size=MAX_REQUEST, ssl_options=_tls())
+    server = make_server(site, _tls())
     server.add_sockets(sockets)
     over, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -135,6 +145,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if "JUPYTERHUB_SERVICE_URL" not in os.environ:
         raise SystemExit("carme: the hub starts this service itself; see carme_hub.configure(c).")
     end_with(hub)
+    open_many()
     borrow_environment(hub)
     enable_pretty_logging()
     address = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])

@@ -6,6 +6,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
+from tornado.httpserver import HTTPServer
 from tornado.log import app_log
 from tornado.web import Application
 
@@ -27,6 +28,7 @@ from carme_hub.service.base import Callback, Unknown
 from carme_hub.service.ticket import COOKIES, key
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable
 
     from tornado.web import RequestHandler
@@ -56,6 +58,8 @@ BACKGROUND: list[Callable[[Site], Awaitable[None]]] = [
 ]
 
 LOOK_AGAIN = 5.0  # seconds until a loop that failed runs again
+MAX_REQUEST = 1 << 20  # bytes of a request's body
+BODY_PATIENCE = 20.0  # seconds until all of it has to be here: it is read before it is known who asks
 
 
 def make_app(site: Site) -> Application:
@@ -74,6 +78,11 @@ def make_app(site: Site) -> Application:
         serve_traceback=False,
         log_function=_log,
     )
+
+
+def make_server(site: Site, tls: ssl.SSLContext | None) -> HTTPServer:
+    """Return the server of a site's web application; it does not listen yet."""
+    return HTTPServer(make_app(site), max_body_size=MAX_REQUEST, body_timeout=BODY_PATIENCE, ssl_options=tls)
 
 
 def _log(handler: Any) -> None:

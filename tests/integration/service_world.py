@@ -34,7 +34,7 @@ TICKET = re.compile(r'name="carme-service" content="/services/carme/" data-xsrf=
 # half a minute, it does more often.
 CONFIGURATION = """
 import carme_hub
-from carme_hub.service import hub_pages, site, stream
+from carme_hub.service import app, hub_pages, site, stream
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 carme_hub.configure(c, service={url!r})
 {gate}
@@ -46,6 +46,7 @@ c.Spawner.cmd = [{python!r}, {session!r}]
 c.Spawner.default_url = "/"
 stream.BEAT_SECONDS = stream.LOGIN_SECONDS = 0.5
 site.CACHE_SECONDS = 1
+app.BODY_PATIENCE = 1
 hub_pages.LOOK_SECONDS = 1
 """
 SESSION = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator
 from urllib.parse import urljoin, urlsplit
@@ -299,6 +300,14 @@ def test_one_person_cannot_have_all_streams(world):
             bob.enter()
             with bob.listen() as events:
                 next(events)
+
+
+def test_who_sends_a_request_without_end_is_let_go(world):
+    """Anybody can, also who is not signed in; the service has a number of connections, and no more."""
+    address = urlsplit(world.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as line:
+        line.sendall(f"POST {SERVICE}about HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n.".encode())
+        line.recv(1)  # an end, or the proxy's own page; a timeout is neither
 
 
 @pytest.mark.parametrize(

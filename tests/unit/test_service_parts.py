@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -214,3 +216,15 @@ async def test_a_database_that_hangs_holds_up_nothing_but_who_waits_for_it(monke
             await asyncio.to_thread(int)
     finally:
         answers.set()
+
+
+def test_the_service_takes_all_files_that_it_may_open():
+    code = """
+import resource
+from carme_hub.service import __main__ as service
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+service.open_many()
+assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, most)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
