@@ -63,8 +63,8 @@ def borrow_environment(hub: int) -> None:
 def open_many() -> None:
     """Allow this process as many files as it may allow itself: one for each page that somebody looks at.
 
-    Where nobody said anything else that is 1,024 at first, and half a million at most (systemd). A server that
-    has no more than it uses takes nobody in, and says so in the log without end.
+    Where nobody said anything else that is 1,024 at first, and half a million at most (systemd). A server
+    that has no more than it uses takes nobody in, and says so in the log without end.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from jupyterhub import orm
 from jupyterhub.apihandlers import APIHandler
@@ -57,8 +56,8 @@ class ProxyError(ProxyErrorHandler):  # type: ignore[misc]  # JupyterHub ships n
 
     async def get(self, status: str) -> None:
         """Say of our pages that they are away; JupyterHub says "Your server appears to be down" of all."""
-        path = urlsplit(self.get_argument("url", "")).path
-        if not path.startswith(url_path_join(self.base_url, "services", NAME) + "/"):
+        # What was asked for, as it was written: no address, perhaps.
+        if not self.get_argument("url", "").startswith(url_path_join(self.base_url, "services", NAME) + "/"):
             await super().get(status)
             return
         self.set_header("Content-Type", "text/html")

@@ -99,3 +99,12 @@ def test_a_port_that_is_taken_keeps_nobody_out(tmp_path_factory, directory, monk
             works(world, "bob")
             other.close()
             world.until_up()
+
+
+@pytest.mark.parametrize("asked", ["http://[", "//[x", "/services/carme[", "", "%00", f"{SERVICE}x?<script>"])
+def test_the_page_for_what_does_not_answer_takes_any_address(world, asked):
+    with world.hub.visitor() as nobody:
+        page = nobody.get("/hub/error/503", params={"url": asked})
+        assert page.status_code == 200
+        assert ("Your sessions go on" in page.text) == asked.startswith(SERVICE)
+        assert "x?<script>" not in page.text
