@@ -143,6 +143,14 @@ class RecordsCases:
         assert not history.set_running(engine, "carme", 7, started=THEN + 5)
         assert [row.state for row in history.find(engine)] == ["CANCELLED"]
 
+    def test_a_number_that_slurm_gave_to_two_people_means_each_ones_job(self, engine):
+        """A controller that is killed before it has written a job down uses its number again."""
+        history.add_submitted(engine, submission())
+        history.add_submitted(engine, submission(user="bob", submitted=THEN + 5))
+        assert history.set_ended(engine, "carme", 7, ended=THEN + 9, state="UNKNOWN", user="alice")
+        assert history.set_running(engine, "carme", 7, started=THEN + 6, user="bob")
+        assert {row.user: row.state for row in history.find(engine)} == {"alice": "UNKNOWN", "bob": "RUNNING"}
+
     def test_the_same_number_on_another_cluster_is_another_job(self, engine):
         history.add_submitted(engine, submission())
         history.add_submitted(engine, submission(cluster="small"))

@@ -236,9 +236,11 @@ def add_submitted(engine: sa.Engine, what: Submission) -> int:
         return int(made[0]) if made is not None else 0
 
 
-def set_running(engine: sa.Engine, cluster: str, job: int, *, started: int, node: str = "") -> bool:
+def set_running(
+    engine: sa.Engine, cluster: str, job: int, *, started: int, node: str = "", user: str | None = None
+) -> bool:
     """Write down that a job runs; says whether it was known. One that has ended stays so."""
-    change = session.update().where(_newest(cluster, job), session.c.ended.is_(None))
+    change = session.update().where(_newest(cluster, job, user), session.c.ended.is_(None))
     values = {"state": RUNNING, "started": started, "node": cut(session.c.node, node)}
     with write(engine) as connection:
         return connection.execute(change.values(values)).rowcount > 0
@@ -254,6 +256,7 @@ def set_ended(
     started: int | None = None,
     exit_code: int | None = None,
     sentence: str = "",
+    user: str | None = None,
 ) -> bool:
     """Write down how a job ended; says whether it was known. What accounting has said of it already stays.
 
@@ -261,6 +264,8 @@ def set_ended(
     ----------
     started, exit_code, sentence
         None or empty leaves what is there.
+    user
+        Whose job it is. Slurm may have given its number to somebody else's since.
     """
     values = {
         "ended": ended,
@@ -276,7 +281,8 @@ def set_ended(
     if sentence:
         told["sentence"] = sentence
     with write(engine) as connection:
-        return connection.execute(session.update().where(_newest(cluster, job)).values(told)).rowcount > 0
+        row = session.update().where(_newest(cluster, job, user))
+        return connection.execute(row.values(told)).rowcount > 0
 
 
 def change(engine: sa.Engine, changes: Mapping[int, Mapping[str, Any]]) -> None:
@@ -391,9 +397,11 @@ def _values(what: Submission) -> dict[str, Any]:
     return found | {"options": dict(what.options)}
 
 
-def _newest(cluster: str, job: int) -> sa.ColumnElement[bool]:
+def _newest(cluster: str, job: int, user: str | None) -> sa.ColumnElement[bool]:
     """Slurm begins to count anew some day, and a number then means the job that had it last."""
     number = sa.select(sa.func.max(session.c.id)).where(session.c.cluster == cluster, session.c.job == job)
+    if user is not None:
+        number = number.where(session.c.username == cut(session.c.username, user))
     return session.c.id == number.scalar_subquery()
 
 

@@ -155,7 +155,9 @@ def record(engine: sa.Engine, event: Event) -> None:
     if event.kind in {Kind.SUBMITTED, Kind.RUNNING, Kind.READY, Kind.ENDED}:
         history.add_submitted(engine, _submission(event))
     if event.kind in {Kind.RUNNING, Kind.READY} and event.started is not None:
-        history.set_running(engine, event.cluster, event.job, started=event.started, node=event.node)
+        history.set_running(
+            engine, event.cluster, event.job, started=event.started, node=event.node, user=event.user
+        )
     if event.kind is Kind.ENDED:
         history.set_ended(
             engine,
@@ -166,6 +168,7 @@ def record(engine: sa.Engine, event: Event) -> None:
             started=event.started,
             exit_code=event.exit_code,
             sentence=event.sentence,
+            user=event.user,
         )
     told = notice_of(event)
     if told is not None:
