@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from carme_hub.service import queue, shapes
 from carme_hub.service.forecast import Closed, Forecast, Request
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from carme_hub.service.queue import Job
     from carme_hub.spawner.cluster import Cluster
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 # One thread: a forecast is made, and asked, by one at a time, and takes one of the machine's cores at most.
@@ -151,6 +152,12 @@ def _answer(given: T | BaseException) -> T:
     return given
 
 
+async def _asked(function: Callable[P, T], *values: P.args, **more: P.kwargs) -> T:
+    """Ask the database, for so long: the pictures of now need none."""
+    async with asyncio.timeout(_PATIENCE):
+        return await asyncio.to_thread(function, *values, **more)
+
+
 class Pictures:
     """All clusters of a site.
 
@@ -223,9 +230,7 @@ class Pictures:
             if known is None or known[0] != at or time.time() - at > SELDOM:
                 past: dict[str, Any] = shapes.past_chart([])
                 with self._whatever("The chart of %s cannot be read", reader.name):
-                    async with asyncio.timeout(_PATIENCE):
-                        since = time.time() - shapes.HORIZON
-                        past = await asyncio.to_thread(self._memory.past, reader.name, since)
+                    past = await _asked(self._memory.past, reader.name, time.time() - shapes.HORIZON)
                 chart = reader.view.chart if reader.view else None
                 fresh = chart is not None and time.time() - at < OLD
                 known = at, {"cluster": reader.name, "past": past, "forecast": chart if fresh else None}
@@ -236,7 +241,7 @@ class Pictures:
         """Read all clusters, for ever."""
         for reader in self._readers.values():
             with self._whatever("The last picture of %s cannot be read", reader.name):
-                stored = await asyncio.to_thread(self._memory.load, reader.name)
+                stored = await _asked(self._memory.load, reader.name)
                 if stored is not None and reader.view is None:
                     reader.view = View(stored)
         self._tell()
@@ -271,7 +276,7 @@ class Pictures:
         if view is not None and time.monotonic() - self._kept_at.get(reader.name, -SELDOM) >= SELDOM:
             self._kept_at[reader.name] = time.monotonic()
             with self._whatever("The picture of %s cannot be kept", reader.name):
-                await asyncio.to_thread(self._memory.keep, view.picture)
+                await _asked(self._memory.keep, view.picture)
 
     @contextlib.contextmanager
     def _whatever(self, message: str, name: str) -> Iterator[None]:

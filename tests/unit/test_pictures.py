@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -191,6 +192,21 @@ async def test_without_the_database_there_is_still_the_picture_of_now(world):
     chart = await world.pictures.chart("")
     assert chart["past"] == {"at": [], "series": {}}
     assert chart["forecast"]["series"]["gpu:a100"]["total"][0] == 4
+
+
+async def test_while_the_database_hangs_there_are_pictures_all_the_same(world, monkeypatch):
+    monkeypatch.setattr(pictures, "_PATIENCE", 0.05)
+    answers = threading.Event()
+    for name in ("load", "keep", "past"):
+        monkeypatch.setattr(world.shelf, name, lambda *_: answers.wait(20))
+    world.looks = True
+    try:
+        begin(world)
+        await world.until(lambda: world.slurm.asked >= 3)
+        chart = await asyncio.wait_for(world.pictures.chart(""), 5)
+        assert chart["past"] == {"at": [], "series": {}}
+    finally:
+        answers.set()
 
 
 async def test_the_chart_is_made_once_for_all_who_ask(world):
