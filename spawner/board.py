@@ -53,6 +53,7 @@ class Board:
     def __init__(self) -> None:
         self._entries: dict[int, _Entry] = {}
         self._made = -GAP
+        self._stale = True
         self._numbers = 0
         self._news: asyncio.Event = asyncio.Event()
         self._waking: asyncio.TimerHandle | None = None
@@ -62,6 +63,7 @@ class Board:
 
     def _stir(self) -> None:
         """Wake the followers, all news of a moment at once."""
+        self._stale = True
         if self._waking is None and self._news.is_set() is False:
             try:
                 loop = asyncio.get_running_loop()
@@ -86,8 +88,10 @@ class Board:
     def _refresh(self) -> None:
         began = time.monotonic()
         if began - self._made < GAP:
+            if self._stale:  # who was woken for older news is woken for these, too
+                self._stir()
             return
-        self._made = began
+        self._made, self._stale = began, False
         now, entries = time.time(), {}
         for spawner in roll.call():
             if spawner.child is not None:

@@ -182,6 +182,20 @@ async def test_news_wake_who_waits_all_at_once_and_not_too_often(board, session,
     await board.wait(0.01)  # nothing more
 
 
+async def test_news_are_heard_soon_that_come_right_after_somebody_else_has_looked(
+    board, session, monkeypatch
+):
+    monkeypatch.setattr(module, "GAP", 0.2)
+    board.picture(everybody)
+    await asyncio.sleep(0.25)
+    session(1)
+    assert len(told(board)) == 1  # an admin's page, between the news and the wake of who follows
+    session(2)
+    async with asyncio.timeout(5):
+        while len(told(board)) < 2:
+            await board.wait(10)
+
+
 async def test_a_hub_that_starts_again_has_other_revisions(board, session):
     one = session(1)
     await seen(one)
