@@ -186,6 +186,10 @@ def test_everything_is_there_without_scripts(site, rosa, browser):
         page.get_by_role("link", name="Download as CSV").click()
     text = download.value.path().read_text()
     assert f'"slurm",{job},"cpu","base"' in text
+    page.get_by_role("link", name="Home").click()
+    page.get_by_role("button", name="Stop").click()
+    expect(card(page)).not_to_contain_text("Running")
+    until(lambda: not site.jobs("rosa"), "the job's end")
     context.close()
 
 
