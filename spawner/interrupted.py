@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from jupyterhub import apihandlers, handlers
 from jupyterhub.apihandlers.users import UserServerAPIHandler
@@ -95,6 +96,18 @@ class StartHandler(SpawnHandler):  # type: ignore[misc]  # JupyterHub has no typ
         """Start a session from the form."""
         with sentences(self):
             await _done(super().post(*names, **more))
+
+    def render_template(self, name: str, sync: bool = False, **given: Any) -> Any:
+        """Draw the form, which posts to this address.
+
+        JupyterHub adds the proof against forgery to the address: it would stand in the browser's bar and its
+        history on all pages to come, and once more for each refusal. Our forms have it in a field.
+        """
+        if "url" in given:
+            address = urlsplit(self.request.uri)
+            rest = [pair for pair in parse_qsl(address.query, keep_blank_values=True) if pair[0] != "_xsrf"]
+            given["url"] = address._replace(query=urlencode(rest)).geturl()
+        return super().render_template(name, sync, **given)
 
 
 async def _done(answer: object) -> None:

@@ -101,7 +101,7 @@ function clearErrors(form) {
 function options(form) {
   const found = {};
   for (const [name, value] of new FormData(form)) {
-    if (value !== "") {
+    if (value !== "" && name !== "_xsrf") {
       found[name] = value;
     }
   }

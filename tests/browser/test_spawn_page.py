@@ -189,6 +189,7 @@ def test_a_refused_request_comes_back_filled_in_with_the_focus_at_the_field(site
     for script_only in ("Copy link", "1 hour"):
         expect(page.get_by_role("button", name=script_only)).to_have_count(0)
     assert not site.jobs("rosa")
+    assert "_xsrf" not in page.url, "whoever gets a copy of the address gets the proof"
 
 
 def test_a_link_to_the_form_fills_it_in_for_whoever_opens_it(site, visit, start_page):
@@ -199,6 +200,7 @@ def test_a_link_to_the_form_fills_it_in_for_whoever_opens_it(site, visit, start_
     expect(order(start_page).get_by_role("button", name="Copied")).to_be_visible()
     link = start_page.evaluate("navigator.clipboard.readText()")
     assert link.startswith(f"{site.hub_url}/hub/spawn?opt-profile=gpu&")
+    assert "_xsrf" not in link
 
     other = visit("ravi", link)
     expect(other.get_by_role("status").first).to_contain_text("press Start")
