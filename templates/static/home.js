@@ -5,6 +5,7 @@ import { live } from "./live.js";
 import { showLately } from "./lately.js";
 import { showMessages, showNews } from "./news.js";
 import { openDetails } from "./session-details.js";
+import { showLimits } from "./time-limit.js";
 import { clock } from "./times.js";
 
 const page = document.querySelector("[data-home]");
@@ -82,6 +83,7 @@ async function fetchPage() {
     old.replaceWith(fresh);
     focus();
     showMoments();
+    showLimits();
     showLately();
   } catch (error) {
     console.info("Home:", error);

@@ -30,8 +30,8 @@ function show(box) {
   }
 }
 
-/** Show all time limits as they are now. */
-function showLimits() {
+/** Show all time limits as they are now: on a page, and at once when some came into it. */
+export function showLimits() {
   for (const box of document.querySelectorAll("[data-time-limit]")) {
     show(box);
   }

@@ -56,6 +56,8 @@ def test_a_session_started_elsewhere_appears_is_opened_and_stopped_by_keyboard(s
     rosa.start(profile="cpu", time="0:30:00")
     # Nobody has touched the page.
     expect(badge(page)).to_contain_text("Running", timeout=PATIENCE)
+    # In the reader's time from the first moment on, though the hub draws it in its own.
+    assert "UTC" not in card(page).locator("[data-clock]").inner_text()
     expect(card(page)).to_contain_text("CPU session")
     expect(card(page)).to_contain_text("1 core")
     expect(card(page).get_by_role("progressbar", name="Time used")).to_be_visible()
