@@ -115,7 +115,7 @@ def templates():
 def html(templates):
     def render(card, shown=True):
         name = "spawn_course.html" if card.profile.course else "spawn_profile.html"
-        return templates.get_template(name).render(card=card, shown=shown, url="/hub/spawn?_xsrf=x")
+        return templates.get_template(name).render(card=card, shown=shown, url="/hub/spawn", xsrf="x")
 
     return render
 
@@ -185,4 +185,4 @@ def test_a_course_is_one_button(html):
     page = html(one(title="ML 101", course=course, cpus=2, memory="4G", free=figures(Count("", 5, 8))))
     assert "2 cores · 4 GiB · 8 hours" in words(page)
     assert "Start ML 101" in words(page)
-    assert re.findall(r"<(?:input|select)[^>]* name=\"(\w+)\"", page) == ["profile"]
+    assert re.findall(r"<(?:input|select)[^>]* name=\"(\w+)\"", page) == ["_xsrf", "profile"]
