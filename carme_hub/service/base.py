@@ -34,6 +34,7 @@ class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]  # Jupyt
     """
 
     person: Person
+    _proven = False  # whether it is known that no other page's script asks
     proof_for_reading = True  # whether a GET has to prove, too, that a page of ours sent it
 
     @property
@@ -86,12 +87,14 @@ class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]  # Jupyt
         if self.request.method in READING:
             navigates = headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
             if navigates and not self.proof_for_reading:
+                self._proven = True
                 return
         elif headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
             raise Refused(403, RELOAD)
         given = headers.get("X-XSRFToken") or self.get_argument("_xsrf", "")
         if not fits(given, self.site.secret, self.hub_auth.get_session_id(self), self.person.name):
             raise Refused(403, RELOAD)
+        self._proven = True
 
     def nobody(self) -> None:
         """Answer somebody who has not come in."""
@@ -102,8 +105,8 @@ class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]  # Jupyt
 
     @property
     def xsrf(self) -> str:
-        """What forms and scripts of this person's pages send back; empty before it is known who asks."""
-        if not hasattr(self, "person"):
+        """What forms and scripts of this person's pages send back; empty on a page that refuses a script."""
+        if not self._proven:
             return ""
         return ticket(self.site.secret, self.hub_auth.get_session_id(self), self.person.name)
 
