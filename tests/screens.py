@@ -1,7 +1,7 @@
 """Pictures of all pages, of the demo site with people at work on it: ``python -m tests.screens``.
 
-They go to test-results/screens: each page in light and in dark, and as a phone shows it. Those that the
-documentation shows go to docs/images, too, made small.
+They go to test-results/screens: each page in light and in dark, and as a phone shows it. What the
+documentation shows goes to docs/images, too, made small: every page by light, some by dark and on a phone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ FOLDER = ROOT / "test-results" / "screens"
 DOCS = ROOT / "docs" / "images"
 DESK = {"width": 1200, "height": 860}
 PHONE = {"width": 390, "height": 844}
+LARGEST = 150_000  # bytes of a picture in the documentation
 PATIENCE = 90_000  # milliseconds
 
 
@@ -44,15 +45,15 @@ class Shot:
         The page's path.
     ready
         Makes the page ready for its picture.
-    kept
-        Whether the documentation shows it.
+    also
+        What else the documentation shows of it, beside how it looks by light on a desk.
     """
 
     name: str
     person: str
     path: str
     ready: Callable[[Page], None] = nothing
-    kept: bool = False
+    also: tuple[str, ...] = ()
 
 
 def unfold(page: Page) -> None:
@@ -70,6 +71,21 @@ def details(page: Page) -> None:
     live(page)
 
 
+def lab(page: Page) -> None:
+    """Wait for JupyterLab's launcher."""
+    page.locator(".jp-LauncherCard").first.wait_for()
+
+
+def code(page: Page) -> None:
+    """Wait for Code-Server's workbench."""
+    page.locator(".monaco-workbench .explorer-viewlet, .monaco-workbench .part.editor").first.wait_for()
+
+
+def cluster(page: Page) -> None:
+    """Wait for the chart."""
+    page.locator("canvas").first.wait_for()
+
+
 def live(page: Page) -> None:
     """Wait for what comes from the service."""
     page.get_by_role("heading", name="Messages").wait_for()
@@ -77,18 +93,21 @@ def live(page: Page) -> None:
 
 
 SHOTS = [
-    Shot("login", "", "/hub/login", kept=True),
+    Shot("login", "", "/hub/login"),
     Shot("enrol", "", "/hub/enrol"),
-    Shot("course", "ines", "/hub/spawn", kept=True),
+    Shot("course", "ines", "/hub/spawn"),
     Shot("home-student", "ines", "/hub/home", live),
-    Shot("spawn", "rosa", "/hub/spawn/rosa/next", kept=True),
+    Shot("spawn", "rosa", "/hub/spawn/rosa/next", also=("dark", "phone")),
     Shot("spawn-more", "rosa", "/hub/spawn/rosa/next", unfold),
-    Shot("waiting", "rosa", "/hub/spawn-pending/rosa/train", kept=True),
-    Shot("home", "rosa", "/hub/home", live, kept=True),
-    Shot("details", "rosa", "/hub/home", details, kept=True),
-    Shot("failed", "rosa", "/hub/spawn-pending/rosa/tests", kept=True),
-    Shot("history", "rosa", "/hub/history", kept=True),
+    Shot("waiting", "rosa", "/hub/spawn-pending/rosa/train"),
+    Shot("home", "rosa", "/hub/home", live, also=("dark", "phone")),
+    Shot("details", "rosa", "/hub/home", details),
+    Shot("failed", "rosa", "/hub/spawn-pending/rosa/tests"),
+    Shot("history", "rosa", "/hub/history"),
     Shot("messages", "rosa", "/services/carme/messages"),
+    Shot("lab", "rosa", "/user/rosa/lab?reset", lab),
+    Shot("code-server", "rosa", "/user/rosa/code-server/", code),
+    Shot("cluster", "rosa", "/services/carme/cluster", cluster),
     Shot("token", "rosa", "/hub/token"),
     Shot("account", "rosa", "/hub/account"),
     Shot("not-found", "rosa", "/hub/no-such-page"),
@@ -165,10 +184,18 @@ def people_at_work(site: Site) -> Iterator[None]:
     clear()
 
 
-def small(picture: bytes) -> Image.Image:
-    """Return a picture with 256 colours, which a page of few colours does not need more of."""
+def small(picture: bytes) -> bytes:
+    """Return a picture with as many colours as leave it small; a page has few."""
     with Image.open(io.BytesIO(picture)) as image:
-        return image.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        plain = image.convert("RGB")
+    for colours in (256, 128, 64, 32):
+        made = io.BytesIO()
+        plain.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+            made, "PNG", optimize=True
+        )
+        if made.tell() <= LARGEST:
+            break
+    return made.getvalue()
 
 
 def take(shot: Shot, page: Page, folder: Path) -> None:
@@ -189,8 +216,9 @@ def take(shot: Shot, page: Page, folder: Path) -> None:
         page.evaluate("() => document.fonts.ready")
         picture = page.screenshot(full_page=True, animations="disabled")
         (folder / f"{shot.name}-{variant}.png").write_bytes(picture)
-        if shot.kept and variant == "light":
-            small(picture).save(DOCS / f"{shot.name}.png", optimize=True)
+        if variant == "light" or variant in shot.also:
+            name = shot.name if variant == "light" else f"{shot.name}-{variant}"
+            (DOCS / f"{name}.png").write_bytes(small(picture))
 
 
 def visitors(browser: Browser, site: Site) -> Callable[[str], Page]:

@@ -89,6 +89,9 @@ def test_a_student(site, person, page, complaints):
     keyboard.press(page, page.get_by_role("link", name="Start a session"))
     page.wait_for_url("**/hub/spawn/**")
     look_at(page, PAGES)
+    for path, entry in {"/hub/home": "Home", "/hub/history": "History", "/hub/token": "Tokens"}.items():
+        page.goto(path)
+        expect(page.locator(".navbar [aria-current=page]")).to_have_text(entry)
     assert complaints == []
     look_at_refusals(page, [*ADMIN_PAGES, "/hub/no-such-page", "/hub/spawn/rosa"])
     assert [re.search(r"status of (\d+)", said)[1] for said in complaints] == ["403"] * len(ADMIN_PAGES) + [
