@@ -81,6 +81,13 @@ def code(page: Page) -> None:
     page.locator(".monaco-workbench .explorer-viewlet, .monaco-workbench .part.editor").first.wait_for()
 
 
+def checked(page: Page) -> None:
+    """Have the site checked, once, and wait for what is found."""
+    if page.get_by_role("button", name="Check the site").count():
+        page.get_by_role("button", name="Check the site").click()
+    page.get_by_role("button", name="Check again").wait_for()
+
+
 def cluster(page: Page) -> None:
     """Wait for the chart."""
     page.locator("canvas").first.wait_for()
@@ -118,7 +125,7 @@ SHOTS = [
     Shot("use", "adam", "/hub/admin/use"),
     Shot("announcements", "adam", "/hub/admin/announcements"),
     Shot("maintenance", "adam", "/services/carme/admin/maintenance"),
-    Shot("site", "adam", "/hub/admin/site"),
+    Shot("site", "adam", "/hub/admin/site", checked),
     Shot("person-use", "adam", "/services/carme/admin/people/rosa"),
     Shot("hub-admin", "adam", "/hub/admin"),
 ]
