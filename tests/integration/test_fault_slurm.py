@@ -199,15 +199,16 @@ def test_nobody_waits_for_the_job_that_got_the_number_of_a_forgotten_one(hub, si
     """
     written = ("grep", "-ac", PARTITION, f"{CONTROLLER}/part_state")
     until(lambda: int(site.run(*written, check=False)), "the partition in the controller's state on disk")
-    before = f"{PLACE}/before"
-    site.run("cp", "-a", CONTROLLER, before)
+    site.run("bash", "-c", f"mkdir {PLACE}/before && cp -a {CONTROLLER}/job_state* {PLACE}/before")
     hub.start("ines", profile="later")
     (forgotten,) = until(hub.live_jobs, "a job with the hub's mark")
-    site.run("pkill", "-KILL", "-x", "slurmctld")
-    # What it may have written since is gone, as if it had had no time for it.
-    site.run("bash", "-c", f"rm -r {CONTROLLER} && mv {before} {CONTROLLER}")
     with trouble(site, "fails-squeue"):  # nobody looks before the number has its next owner
+        site.run("pkill", "-KILL", "-x", "slurmctld")
+        # What it may have written of jobs since is gone, as if it had had no time for it.
+        site.run("bash", "-c", f"cp -a {PLACE}/before/* {CONTROLLER} && rm -r {PLACE}/before")
         site.run("slurmctld", "-R")  # without that it forgets the tests' own partition
+        until(lambda: "UP" in site.run("scontrol", "ping", check=False), "the controller")
+        until(lambda: all_nodes_work(site), "the nodes")
         until(lambda: hub.start("ravi")[0] in {201, 202}, "Slurm to take sessions again")
         until(lambda: site.run("squeue", "-h", "-u", "ravi", "-o", "%A").split(), "ravi's job")
     assert site.run("squeue", "-h", "-u", "ravi", "-o", "%A").split() == [forgotten.number]
@@ -215,3 +216,9 @@ def test_nobody_waits_for_the_job_that_got_the_number_of_a_forgotten_one(hub, si
     hub.until_ready("ravi")
     hub.until_rows_are_jobs()
     assert hub.answers("ravi") == forgotten.number
+
+
+def all_nodes_work(site):
+    """Have nodes back that a killed controller had last written down as broken; say whether they all work."""
+    site.run("scontrol", "update", "nodename=ALL", "state=resume", check=False)
+    return set(site.run("sinfo", "-h", "-N", "-o", "%T").split()) <= {"idle", "mixed", "allocated"}
