@@ -11,11 +11,11 @@ from tests.integration.script_world import run_script
 
 HOME = "/srv/home/noah"
 
-# Fills the home to the last byte, as a program in a session may.
+# Fills the home to the last byte, as a program in a session may; and no larger one, should the small be gone.
 FILL = f"""
 import contextlib, os
 with contextlib.suppress(OSError), open("{HOME}/big", "wb", buffering=0) as big:
-    while True:
+    for _ in range(10_000):
         big.write(bytes(512))
 """
 
