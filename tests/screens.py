@@ -101,7 +101,7 @@ def live(page: Page) -> None:
 
 SHOTS = [
     Shot("login", "", "/hub/login"),
-    Shot("enrol", "", "/hub/enrol"),
+    Shot("enrol-start", "", "/hub/enrol"),
     Shot("course", "ines", "/hub/spawn"),
     Shot("home-student", "ines", "/hub/home", live),
     Shot("spawn", "rosa", "/hub/spawn/rosa/next", also=("dark", "phone")),
@@ -112,7 +112,7 @@ SHOTS = [
     Shot("failed", "rosa", "/hub/spawn-pending/rosa/tests"),
     Shot("history", "rosa", "/hub/history"),
     Shot("messages", "rosa", "/services/carme/messages"),
-    Shot("lab", "rosa", "/user/rosa/lab?reset", lab),
+    Shot("lab-launcher", "rosa", "/user/rosa/lab?reset", lab),
     Shot("code-server", "rosa", "/user/rosa/code-server/", code),
     Shot("cluster", "rosa", "/services/carme/cluster", cluster),
     Shot("token", "rosa", "/hub/token"),

@@ -69,6 +69,7 @@ def visit(browser, gate, request):
 
 def type_form(page, *texts):
     """Fill in a form by keyboard, from the field that has the focus on, and send it."""
+    page.wait_for_function("document.activeElement.matches('input')")  # a moment after the page has come
     for number, text in enumerate(texts):
         if number:
             page.keyboard.press("Tab")
