@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.browser.test_walk import log_in
-from tests.support import ROOT, Person, Site, until
+from tests.support import CARME, ROOT, Person, Site, until
 
 FOLDER = ROOT / "test-results" / "screens"
 DOCS = ROOT / "docs" / "images"
@@ -71,9 +72,30 @@ def details(page: Page) -> None:
     live(page)
 
 
+def enrol(page: Page) -> None:
+    """Go as far as the picture to scan: before the first code nothing changes for ines."""
+    site = Site.running()
+    told = json.loads(site.run(CARME, "user", "enrol-token", "--json", "ines"))
+    page.get_by_label("User name").fill("ines")
+    page.get_by_label("Password").fill(site.accounts["ines"]["password"])
+    page.get_by_label("Enrolment token").fill(told["token"])
+    page.get_by_label("Enrolment token").press("Enter")
+    page.get_by_role("img", name="QR code").wait_for()
+
+
 def lab(page: Page) -> None:
     """Wait for JupyterLab's launcher."""
     page.locator(".jp-LauncherCard").first.wait_for()
+
+
+def notebook(page: Page) -> None:
+    """Run a cell that says where the session is."""
+    page.locator(".jp-LauncherCard", has_text="Python 3").first.click()
+    page.get_by_text("Python 3 (ipykernel) | Idle").or_(page.get_by_text("Python 3 | Idle")).first.wait_for()
+    page.locator(".jp-Notebook .cm-content").first.click()
+    page.keyboard.type("!echo job $SLURM_JOB_ID on $(hostname), GPUs $CUDA_VISIBLE_DEVICES; srun hostname")
+    page.keyboard.press("Shift+Enter")
+    page.locator(".jp-OutputArea-output", has_text="node").first.wait_for()
 
 
 def code(page: Page) -> None:
@@ -102,6 +124,7 @@ def live(page: Page) -> None:
 SHOTS = [
     Shot("login", "", "/hub/login"),
     Shot("enrol-start", "", "/hub/enrol"),
+    Shot("enrol", "", "/hub/enrol", enrol),
     Shot("course", "ines", "/hub/spawn"),
     Shot("home-student", "ines", "/hub/home", live),
     Shot("spawn", "rosa", "/hub/spawn/rosa/next", also=("dark", "phone")),
@@ -113,6 +136,7 @@ SHOTS = [
     Shot("history", "rosa", "/hub/history"),
     Shot("messages", "rosa", "/services/carme/messages"),
     Shot("lab-launcher", "rosa", "/user/rosa/lab?reset", lab),
+    Shot("lab", "rosa", "/user/rosa/lab?reset", notebook),
     Shot("code-server", "rosa", "/user/rosa/code-server/", code),
     Shot("cluster", "rosa", "/services/carme/cluster", cluster),
     Shot("token", "rosa", "/hub/token"),
