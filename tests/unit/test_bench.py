@@ -118,12 +118,12 @@ def test_few_sessions_are_measured_once():
 
 def test_a_state_is_moved_to_another_job_wherever_it_names_the_old_one():
     state = {
-        "child_state": {"job_id": "12", "node": "node1", "port": 12012, "api_token_id": 12},
+        "child_state": {"job_id": "12", "node": "node1", "port": 12012, "owner": 12, "api_token_id": 12},
         "job_status": "RUNNING node1",
     }
     assert sessions.job_of(state) == "12"
-    assert sessions.moved(state, "12", "345", "node3", 9999) == {
-        "child_state": {"job_id": "345", "node": "node3", "port": 9999, "api_token_id": 12},
+    assert sessions.moved(state, "12", "345", "node3", {"port": 9999, "owner": 7}) == {
+        "child_state": {"job_id": "345", "node": "node3", "port": 9999, "owner": 7, "api_token_id": 12},
         "job_status": "RUNNING node3",
     }
 

@@ -9,6 +9,7 @@ run once, for all three systems.
 from __future__ import annotations
 
 import json
+import pwd
 import re
 import shutil
 import sqlite3
@@ -23,15 +24,15 @@ FILES = ("jupyterhub.sqlite", "cookie_secret")
 NODE = re.compile(r"\bnode\d+\b")
 
 
-def moved(state: Any, old_job: str, job: str, node: str, port: int) -> Any:
-    """Return a session's state as it would be with another job on another node, listening on another port."""
+def moved(state: Any, old_job: str, job: str, node: str, numbers: Mapping[str, int]) -> Any:
+    """Return a session's state as it would be with another job on another node, and with other numbers."""
     if isinstance(state, dict):
         return {
-            key: port if key == "port" else moved(value, old_job, job, node, port)
+            key: numbers[key] if key in numbers else moved(value, old_job, job, node, numbers)
             for key, value in state.items()
         }
     if isinstance(state, list):
-        return [moved(value, old_job, job, node, port) for value in state]
+        return [moved(value, old_job, job, node, numbers) for value in state]
     if isinstance(state, str):
         return job if state == old_job else NODE.sub(node, state)
     return state
@@ -79,11 +80,12 @@ def seed(template: Path, folder: Path, jobs: Mapping[str, tuple[str, str]], port
             base_url = server["base_url"].replace(user["name"], name)
             cookie = server["cookie_name"].replace(user["name"], name)
             where = {"ip": NODES[node], "port": port}
+            numbers = {"port": port, "owner": pwd.getpwnam(name).pw_uid}
             new_server = server | where | {"base_url": base_url, "cookie_name": cookie}
             new_spawner = spawner | {
                 "user_id": _insert(database, "users", user | {"name": name, "cookie_id": uuid.uuid4().hex}),
                 "server_id": _insert(database, "servers", new_server),
-                "state": json.dumps(moved(state, job_of(state), job, node, port)),
+                "state": json.dumps(moved(state, job_of(state), job, node, numbers)),
             }
             _insert(database, "spawners", new_spawner)
     database.close()
