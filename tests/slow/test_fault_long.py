@@ -62,8 +62,12 @@ def test_two_minutes_without_a_controller(hub, site, how):  # noqa: F811 - the f
             works_on()
     else:
         # What a controller has not written down when it is killed, it forgets, number and all.
-        written = ("grep", "-ac", ":ines/", "/var/lib/slurm/slurmctld/job_state")
-        until(lambda: int(site.run(*written, check=False)), "the job in the controller's state on disk")
+        # Whatever changes has it write all jobs down some seconds later.
+        moment = float(site.run("date", "+%s.%N"))
+        (job_of_ines,) = site.run("squeue", "-h", "-u", "ines", "-o", "%A").split()
+        site.run("scontrol", "update", f"jobid={job_of_ines}", "nice=1")
+        written = ("stat", "-c", "%.Y", "/var/lib/slurm/slurmctld/job_state")
+        until(lambda: float(site.run(*written, check=False) or 0) > moment, "the controller's state on disk")
         site.run("pkill", "-KILL", "-x", "slurmctld")
         try:
             works_on()
