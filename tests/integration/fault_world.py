@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from carme_hub.demo import outside
 from carme_hub.demo.layout import Layout, checkout
@@ -23,6 +24,7 @@ from tests.support import CARME, Site, until
 
 HERE = Path(__file__).parent
 PLACE = "/srv/fault"  # on the file system that all nodes see
+CONTROLLER = "/var/lib/slurm/slurmctld"  # where it writes down what it knows
 PARTITION = "fault"  # of the tests alone: closed, what is submitted to it waits; open, it runs
 PEOPLE = ["rosa", "ravi", "adam", "ines"]
 PORTS = [8110, 8111, 8112]  # in the site's own network, where nothing else has them
@@ -295,6 +297,24 @@ def partition(site: Site, state: str) -> None:
     site.run("scontrol", "update", f"partition={PARTITION}", f"state={state}")
 
 
+def until_written_down(site: Site) -> str:
+    """Wait until slurmctld has written its jobs down, with the number it gives next.
+
+    What it has not written when it is killed, it forgets, and it writes some seconds after a change.
+
+    Returns
+    -------
+    str
+        The number of a held job, the last one it has written; to be cancelled.
+    """
+    name = f"written-{uuid4().hex}"
+    words = ["--parsable", "--hold", "--partition", PARTITION, "--job-name", name, "--wrap", "true"]
+    number = site.run("sbatch", *words, user="rosa").strip()
+    found = ("grep", "-ac", name, f"{CONTROLLER}/job_state")
+    until(lambda: int(site.run(*found, check=False) or 0), "the jobs in the controller's state on disk")
+    return number
+
+
 @contextmanager
 def trouble(site: Site, what: str) -> Iterator[None]:
     """Let a command fail or hang (after it has done its work) while the block runs: "hangs-sbatch"."""
@@ -350,6 +370,7 @@ def clean_up(site: Site) -> None:
     left = [line.split("|")[0] for line in found if MARK.fullmatch(line.split("|", 2)[2])]
     if left:
         site.run("scancel", *left, check=False)
+    site.run("scancel", "--partition", PARTITION, check=False)
     until(lambda: not site.run("squeue", "-h", "-p", PARTITION).strip(), "the partition to be empty")
     site.run("scontrol", "delete", f"partition={PARTITION}", check=False)
     site.run("rm", "-rf", PLACE)

@@ -8,10 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from carme_hub.spawner.answers import SEPARATOR
-from tests.integration.fault_world import OPEN, PARTITION, PLACE, partition, stopped, trouble
+from tests.integration.fault_world import (
+    CONTROLLER,
+    OPEN,
+    PARTITION,
+    PLACE,
+    partition,
+    stopped,
+    trouble,
+    until_written_down,
+)
 from tests.support import until
-
-CONTROLLER = "/var/lib/slurm/slurmctld"
 
 
 @pytest.fixture
@@ -199,6 +206,7 @@ def test_nobody_waits_for_the_job_that_got_the_number_of_a_forgotten_one(hub, si
     """
     written = ("grep", "-ac", PARTITION, f"{CONTROLLER}/part_state")
     until(lambda: int(site.run(*written, check=False)), "the partition in the controller's state on disk")
+    held = until_written_down(site)
     site.run("bash", "-c", f"mkdir {PLACE}/before && cp -a {CONTROLLER}/job_state* {PLACE}/before")
     hub.start("ines", profile="later")
     (forgotten,) = until(hub.live_jobs, "a job with the hub's mark")
@@ -211,6 +219,7 @@ def test_nobody_waits_for_the_job_that_got_the_number_of_a_forgotten_one(hub, si
         until(lambda: all_nodes_work(site), "the nodes")
         until(lambda: hub.start("ravi")[0] in {201, 202}, "Slurm to take sessions again")
         until(lambda: site.run("squeue", "-h", "-u", "ravi", "-o", "%A").split(), "ravi's job")
+    site.run("scancel", held)
     assert site.run("squeue", "-h", "-u", "ravi", "-o", "%A").split() == [forgotten.number]
     hub.until_event("does not know its job any more", "ines")
     hub.until_ready("ravi")

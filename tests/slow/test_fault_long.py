@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.integration.conftest import fault_hub, hub  # noqa: F401 - fixtures
-from tests.integration.fault_world import PARTITION, PEOPLE, stopped
+from tests.integration.fault_world import PARTITION, PEOPLE, stopped, until_written_down
 from tests.support import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -61,13 +61,7 @@ def test_two_minutes_without_a_controller(hub, site, how):  # noqa: F811 - the f
         with stopped(site, "slurmctld"):
             works_on()
     else:
-        # What a controller has not written down when it is killed, it forgets, number and all.
-        # Whatever changes has it write all jobs down some seconds later.
-        moment = float(site.run("date", "+%s.%N"))
-        (job_of_ines,) = site.run("squeue", "-h", "-u", "ines", "-o", "%A").split()
-        site.run("scontrol", "update", f"jobid={job_of_ines}", "nice=1")
-        written = ("stat", "-c", "%.Y", "/var/lib/slurm/slurmctld/job_state")
-        until(lambda: float(site.run(*written, check=False) or 0) > moment, "the controller's state on disk")
+        site.run("scancel", until_written_down(site))
         site.run("pkill", "-KILL", "-x", "slurmctld")
         try:
             works_on()
