@@ -58,7 +58,7 @@ def asked(options: object, catalog: Catalog) -> Asked:
     if nodes > 1:
         shown["nodes"] = str(nodes)
     shown["cpus"] = given.get("cpus", "") or _cpus(profile, gpus)
-    shown["memory"] = given.get("memory", "") or _memory(profile, gpus)
+    shown["memory"] = _memory(given.get("memory", ""), profile, gpus)
     shown["time"] = _time(given.get("time", ""))
     shown |= {name: given.get(name, "") for name in ("account", "qos", "reservation", "constraint")}
     title = profile.title if profile else given.get("profile", "")
@@ -75,9 +75,15 @@ def _cpus(profile: Profile | None, gpus: int) -> str:
     return str(profile.cpus_per_gpu * gpus if profile.cpus_per_gpu else profile.cpus or 1)
 
 
-def _memory(profile: Profile | None, gpus: int) -> str:
-    amount = profile and (profile.memory_per_gpu * gpus if profile.memory_per_gpu else profile.memory)
-    return units.show_mebibytes(amount) if amount else ""
+def _memory(text: str, profile: Profile | None, gpus: int) -> str:
+    """Say in words what was asked for, or what the profile gives."""
+    try:
+        amount = units.mebibytes(text) if text else 0
+    except ValueError:
+        return text
+    if not amount and profile:
+        amount = profile.memory_per_gpu * gpus if profile.memory_per_gpu else profile.memory or 0
+    return units.spoken_memory(amount)
 
 
 def _time(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from carme_hub.spawner import course, node, script, units
 from carme_hub.spawner.answers import UNKNOWN
 from carme_hub.spawner.reporter import EXIT_NOT_REPORTED
+from carme_hub.spawner.timelimit import spoken
 
 if TYPE_CHECKING:
     from carme_hub.spawner.answers import Ending
@@ -51,7 +52,7 @@ def _cause(ending: Ending | None, request: JobRequest, home: str, log: str) -> s
         return "Slurm does not know its job any more."
     by_state = {
         "OUT_OF_MEMORY": _out_of_memory(request),
-        "TIMEOUT": f"its time limit of {units.show_minutes(request.time)} was over.",
+        "TIMEOUT": f"its time limit of {spoken(request.time)} was over.",
         "DEADLINE": "its deadline was over.",
         "NODE_FAIL": "its compute node failed. Starting it again usually helps.",
         "BOOT_FAIL": "its compute node could not be started. Starting it again usually helps.",
@@ -65,7 +66,7 @@ def _cause(ending: Ending | None, request: JobRequest, home: str, log: str) -> s
 
 
 def _out_of_memory(request: JobRequest) -> str:
-    limit = f" of {units.show_mebibytes(request.memory)} on each node" if request.memory else ""
+    limit = f" of {units.spoken_memory(request.memory)} on each node" if request.memory else ""
     return f"it used more memory than its limit{limit}. Ask for more, or load less at the start."
 
 

@@ -95,7 +95,7 @@ def notebook(page: Page) -> None:
     page.locator(".jp-Notebook .cm-content").first.click()
     page.keyboard.type("!echo job $SLURM_JOB_ID on $(hostname), GPUs $CUDA_VISIBLE_DEVICES; srun hostname")
     page.keyboard.press("Shift+Enter")
-    page.locator(".jp-OutputArea-output", has_text="node").first.wait_for()
+    page.get_by_text("[1]:").first.wait_for()
 
 
 def code(page: Page) -> None:

@@ -221,7 +221,7 @@ def test_a_failure_says_why_and_leads_on(site, rosa, enter):
             timeout=WAIT
         )
     expect(page).to_have_title("Failed · CPU session")
-    expect(page.get_by_role("alert")).to_contain_text("it used more memory than its limit of 1G")
+    expect(page.get_by_role("alert")).to_contain_text("it used more memory than its limit of 1 GiB")
     log = page.locator("pre")
     expect(log).to_be_hidden()
     press(page, page.locator("summary", has_text="log"))

@@ -99,7 +99,7 @@ def test_a_session_that_dies_says_why(site, person, page):
         form = profile(page, "cpu")
         form.get_by_role("button", name="Start").click()
         expect(page.get_by_role("alert")).to_contain_text(
-            "more memory than its limit of 1G", timeout=PATIENCE
+            "more memory than its limit of 1 GiB", timeout=PATIENCE
         )
         assert "Something went wrong" not in page.inner_text("body")  # the page of the hub's own mistakes
         assert not rosa.server()

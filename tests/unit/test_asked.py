@@ -14,7 +14,7 @@ def test_a_request_in_words(ask, catalog):
         "gpus": "2 a100",
         "nodes": "2",
         "cpus": "4",
-        "memory": "4G",
+        "memory": "4 GiB",
         "time": "1 h 30 min",
     }
 
@@ -26,7 +26,7 @@ def test_the_same_again_is_the_same_request(ask, catalog):
 
 def test_what_the_profile_fixes_is_shown_though_nobody_chose_it(catalog):
     told = asked({"profile": "ml101", "time": "0:20:00"}, catalog)
-    assert told.shown == {"image": "Base", "cpus": "1", "memory": "1G", "time": "20 min"}
+    assert told.shown == {"image": "Base", "cpus": "1", "memory": "1 GiB", "time": "20 min"}
 
 
 @pytest.mark.parametrize(

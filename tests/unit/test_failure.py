@@ -10,8 +10,8 @@ FATAL = 'INFO: x\nFATAL:   While checking image: could not open image "/srv/imag
 @pytest.mark.parametrize(
     ("ending", "log", "words"),
     [
-        (Ending("OUT_OF_MEMORY"), "", "more memory than its limit of 2G on each node"),
-        (Ending("TIMEOUT"), "", "time limit of 2:00:00"),
+        (Ending("OUT_OF_MEMORY"), "", "more memory than its limit of 2 GiB on each node"),
+        (Ending("TIMEOUT"), "", "time limit of 2 h was over"),
         (Ending("NODE_FAIL", "NodeDown"), "", "compute node failed"),
         (Ending("CANCELLED"), "", "was cancelled"),
         (Ending("PREEMPTED"), "", "higher priority"),

@@ -278,7 +278,7 @@ async def test_a_session_that_ended_while_there_was_no_hub_says_why(hub, slurm):
     slurm.jobs, slurm.end = {}, Ending("TIMEOUT")
     one = hub()
     await until(lambda: one.last_words)
-    assert one.last_words == "The session has ended: its time limit of 1:00:00 was over."
+    assert one.last_words == "The session has ended: its time limit of 1 h was over."
     assert one.orm_spawner.server is None
     assert one.user.spawners[""] is one
 

@@ -421,7 +421,7 @@ async def test_a_job_that_dies_says_why_with_its_last_words(make, slurm):
     await until(lambda: slurm.submitted)
     slurm.jobs[7] = QueueEntry(7, "OUT_OF_MEMORY")
     told = await refusal(start)
-    assert "limit of 2G" in told.jupyterhub_message
+    assert "limit of 2 GiB" in told.jupyterhub_message
     assert "&lt;last words&gt;" in told.jupyterhub_html_message
 
 
@@ -602,12 +602,12 @@ async def test_how_a_session_ended_is_asked_once_and_told(running, slurm):
     slurm.end = Ending("OUT_OF_MEMORY")
     slurm.jobs[7] = QueueEntry(7, "OUT_OF_MEMORY")
     await until(lambda: one.last_words)
-    assert "limit of 2G" in one.last_words
+    assert "limit of 2 GiB" in one.last_words
     assert slurm.endings_asked == 1
     await until(lambda: not slurm.watcher.state()["watched"])
 
 
-@pytest.mark.parametrize(("ending", "words"), [("COMPLETED", ""), ("OUT_OF_MEMORY", "limit of 2G")])
+@pytest.mark.parametrize(("ending", "words"), [("COMPLETED", ""), ("OUT_OF_MEMORY", "limit of 2 GiB")])
 async def test_nothing_is_said_and_nobody_else_asks_while_a_session_that_said_its_end_lingers(
     running, slurm, ending, words
 ):
