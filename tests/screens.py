@@ -91,7 +91,7 @@ def lab(page: Page) -> None:
 def notebook(page: Page) -> None:
     """Run a cell that says where the session is."""
     page.locator(".jp-LauncherCard", has_text="Python 3").first.click()
-    page.get_by_text("Python 3 (ipykernel) | Idle").or_(page.get_by_text("Python 3 | Idle")).first.wait_for()
+    page.get_by_text("Python 3 | Idle").wait_for()
     page.locator(".jp-Notebook .cm-content").first.click()
     page.keyboard.type("!echo job $SLURM_JOB_ID on $(hostname), GPUs $CUDA_VISIBLE_DEVICES; srun hostname")
     page.keyboard.press("Shift+Enter")

@@ -52,13 +52,14 @@ def test_a_researcher_works_with_gpus(site, person, page):
     page.locator(".jp-Launcher").wait_for()
     expect(page.locator(".jp-LauncherCard", has_text="Code-Server")).to_be_visible()
     page.locator(".jp-LauncherCard[title*='Python 3']").first.click()
+    # JupyterLab forgets a cell that is run before there is a kernel.
+    page.get_by_text("Python 3 | Idle").wait_for(timeout=60_000)
     cell = page.locator(".jp-CodeCell .cm-content").first
     cell.click()
     page.keyboard.type(
         "import os; print('job', os.environ['SLURM_JOB_ID'], 'gpus', os.environ['CUDA_VISIBLE_DEVICES'])"
     )
     output = page.locator(".jp-OutputArea-output pre").first
-    # The kernel may still be starting: a cell that is run early is queued, so once is enough.
     page.keyboard.press("Shift+Enter")
     expect(output).to_contain_text("job", timeout=60_000)
     (job,) = site.jobs("rosa")
