@@ -298,7 +298,7 @@ def partition(site: Site, state: str) -> None:
 
 
 def until_written_down(site: Site) -> str:
-    """Wait until slurmctld has written its jobs down, with the number it gives next.
+    """Wait until slurmctld has written down its jobs, the number it gives next, and the tests' partition.
 
     What it has not written when it is killed, it forgets, and it writes some seconds after a change.
 
@@ -310,8 +310,12 @@ def until_written_down(site: Site) -> str:
     name = f"written-{uuid4().hex}"
     words = ["--parsable", "--hold", "--partition", PARTITION, "--job-name", name, "--wrap", "true"]
     number = site.run("sbatch", *words, user="rosa").strip()
-    found = ("grep", "-ac", name, f"{CONTROLLER}/job_state")
-    until(lambda: int(site.run(*found, check=False) or 0), "the jobs in the controller's state on disk")
+    for file, word in {"part_state": PARTITION, "job_state": name}.items():
+        found = ("grep", "-ac", word, f"{CONTROLLER}/{file}")
+        # Between two versions of the file there is none for a moment.
+        until(
+            lambda found=found: int(site.run(*found, check=False) or 0), f"{word} in the controller's {file}"
+        )
     return number
 
 

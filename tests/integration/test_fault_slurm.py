@@ -11,7 +11,6 @@ from carme_hub.spawner.answers import SEPARATOR
 from tests.integration.fault_world import (
     CONTROLLER,
     OPEN,
-    PARTITION,
     PLACE,
     partition,
     stopped,
@@ -204,8 +203,6 @@ def test_nobody_waits_for_the_job_that_got_the_number_of_a_forgotten_one(hub, si
 
     Expected: whoever waited reads that Slurm has forgotten the job, and who has its number now, keeps it.
     """
-    written = ("grep", "-ac", PARTITION, f"{CONTROLLER}/part_state")
-    until(lambda: int(site.run(*written, check=False)), "the partition in the controller's state on disk")
     held = until_written_down(site)
     site.run("bash", "-c", f"mkdir {PLACE}/before && cp -a {CONTROLLER}/job_state* {PLACE}/before")
     hub.start("ines", profile="later")
