@@ -11,9 +11,9 @@ from carme_hub.spawner.request import harmless
 from carme_hub.spawner.timelimit import spoken
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from carme_hub.spawner.catalog import Catalog, Profile
+    from carme_hub.spawner.catalog import Catalog
 
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -57,9 +57,10 @@ def asked(options: object, catalog: Catalog) -> Asked:
         shown["gpus"] = f"{gpus} {given.get('gpu_type', '')}".strip()
     if nodes > 1:
         shown["nodes"] = str(nodes)
-    shown["cpus"] = given.get("cpus", "") or _cpus(profile, gpus)
-    shown["memory"] = _memory(given.get("memory", ""), profile, gpus)
-    shown["time"] = _time(given.get("time", ""))
+    shown["cpus"] = given.get("cpus", "") or (str(profile.cpus_for(gpus)) if profile else "")
+    given_memory = units.spoken_memory(profile.memory_for(gpus) or 0) if profile else ""
+    shown["memory"] = _said(given.get("memory", ""), units.mebibytes, units.spoken_memory) or given_memory
+    shown["time"] = _said(given.get("time", ""), units.minutes, spoken)
     shown |= {name: given.get(name, "") for name in ("account", "qos", "reservation", "constraint")}
     title = profile.title if profile else given.get("profile", "")
     return Asked(title, {name: value for name, value in shown.items() if value}, given)
@@ -69,26 +70,9 @@ def _number(text: str | None, default: int = 0) -> int:
     return int(text) if text and _WHOLE.fullmatch(text) else default
 
 
-def _cpus(profile: Profile | None, gpus: int) -> str:
-    if profile is None:
-        return ""
-    return str(profile.cpus_per_gpu * gpus if profile.cpus_per_gpu else profile.cpus or 1)
-
-
-def _memory(text: str, profile: Profile | None, gpus: int) -> str:
-    """Say in words what was asked for, or what the profile gives."""
+def _said(text: str, read: Callable[[str], int], say: Callable[[int], str]) -> str:
+    """Say an amount in words, whether it is stored as a number or as somebody wrote it."""
     try:
-        amount = units.mebibytes(text) if text else 0
-    except ValueError:
-        return text
-    if not amount and profile:
-        amount = profile.memory_per_gpu * gpus if profile.memory_per_gpu else profile.memory or 0
-    return units.spoken_memory(amount)
-
-
-def _time(text: str) -> str:
-    """Say a time limit in words, whether it is stored as minutes or as somebody wrote it."""
-    try:
-        return spoken(units.minutes(text)) if text else ""
+        return say(read(text)) if text else ""
     except ValueError:
         return text

@@ -221,6 +221,14 @@ class Profile(Entry):
             )
         return self
 
+    def cpus_for(self, gpus: int) -> int:
+        """Return the cores a node gives to a session with so many GPUs on it, where nobody chose them."""
+        return self.cpus_per_gpu * gpus if self.cpus_per_gpu else self.cpus or 1
+
+    def memory_for(self, gpus: int) -> int | None:
+        """Return the mebibytes a node gives to it, where nobody chose them; None for what Slurm gives."""
+        return self.memory_per_gpu * gpus if self.memory_per_gpu else self.memory
+
 
 _Checked = TypeVar("_Checked", bound=Entry)
 

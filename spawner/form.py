@@ -142,14 +142,10 @@ class Card:
         try:
             nodes = int(values["nodes"][:9])
             gpus = int(values["gpus"][:9]) if profile.max_gpus_per_node else 0
-            cpus = int(values["cpus"][:9]) if profile.max_cpus else profile.cpus or 1
-            memory = units.mebibytes(values["memory"]) if profile.max_memory else profile.memory
+            cpus = int(values["cpus"][:9]) if profile.max_cpus else profile.cpus_for(gpus)
+            memory = units.mebibytes(values["memory"]) if profile.max_memory else profile.memory_for(gpus)
         except ValueError:
             return None
-        if profile.cpus_per_gpu:
-            cpus = profile.cpus_per_gpu * gpus
-        if profile.memory_per_gpu:
-            memory = profile.memory_per_gpu * gpus
         return Totals(nodes, gpus, nodes * cpus, nodes * memory if memory else None)
 
     @property

@@ -293,16 +293,13 @@ def _gpu_type(values: Mapping[str, str | int], profile: Profile, gpus: int) -> s
 
 
 def _cpus(values: Mapping[str, str | int], profile: Profile, gpus: int) -> int:
-    if profile.cpus_per_gpu:
-        fixed = profile.cpus_per_gpu * gpus
-        return _number("cpus", values, (fixed, fixed, fixed), profile)
-    default = profile.cpus or 1
+    default = profile.cpus_for(gpus)
     most = profile.max_cpus or default
     return _number("cpus", values, (1 if profile.max_cpus else default, default, most), profile)
 
 
 def _memory(values: Mapping[str, str | int], profile: Profile, gpus: int) -> int | None:
-    default = profile.memory_per_gpu * gpus if profile.memory_per_gpu else profile.memory
+    default = profile.memory_for(gpus)
     if "memory" not in values:
         return default
     value, least, most = values["memory"], 1 if profile.max_memory else default, profile.max_memory or default
