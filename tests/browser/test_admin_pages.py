@@ -155,7 +155,7 @@ def test_the_site_is_checked_on_a_click(site, person, browser, scripts):
     page.get_by_role("button", name="Sign in").click()
     if "notices" in page.url:
         page.get_by_role("button", name="Continue").click()
-    page.goto(f"{PAGES}/site")
+    page.wait_for_url(f"**{PAGES}/site")
     heading(page, "Site")
     until(lambda: page.reload() and _may_check(page), "a moment to check", 60)
     page.get_by_role("button", name=re.compile("Check")).click()

@@ -239,6 +239,7 @@ def test_a_password_is_changed_by_keyboard(gate, visit):
     sign_in(page, "alice", codes.next())
     if "notices" in page.url:
         page.keyboard.press("Enter")
+    page.wait_for_url("**/hub/token")
     page.goto("/hub/account/password")
     assert focused(page) == "password"
     shoot(page, "password")

@@ -64,6 +64,7 @@ def test_another_session_is_started_from_the_home_page_and_removed_when_it_has_e
         lambda: rosa.api("GET", "/users/rosa").json()["servers"].get("work", {}).get("ready"),
         "the session called work",
     )
+    page.wait_for_url("**/user/rosa/work/**")
     assert set(rosa.api("GET", "/users/rosa").json()["servers"]) == {"", "work"}
 
     # It ends by itself: the page says why, and offers both ways on.
