@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import ConsoleMessage, Page, expect
 
 from tests.browser import axe, keyboard
 from tests.support import Site, until
@@ -40,7 +40,12 @@ ADMIN_PAGES = {
 def complaints(page: Page) -> list[str]:
     """What the browser has to say of the pages: nothing."""
     said: list[str] = []
-    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            said.append(f"{message.location['url']}: {message.text}")
+
+    page.on("console", hear)
     page.on("pageerror", lambda error: said.append(str(error)))
     return said
 
