@@ -62,6 +62,8 @@ def unfold(page: Page) -> None:
     for summary in page.locator("main summary, .container summary").all():
         if summary.is_visible() and not summary.evaluate("element => element.parentElement.open"):
             summary.click()
+    # Each profile that is opened asks when it would start.
+    page.locator("[data-estimate]:visible").get_by_text("Would start").wait_for()
 
 
 def details(page: Page) -> None:
