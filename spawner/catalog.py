@@ -226,7 +226,7 @@ class Profile(Entry):
         return self.cpus_per_gpu * gpus if self.cpus_per_gpu else self.cpus or 1
 
     def memory_for(self, gpus: int) -> int | None:
-        """Return the mebibytes a node gives to it, where nobody chose them; None for what Slurm gives."""
+        """Return the mebibytes a node gives to such a session; None for what Slurm gives."""
         return self.memory_per_gpu * gpus if self.memory_per_gpu else self.memory
 
 

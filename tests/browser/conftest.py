@@ -7,13 +7,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
 
 RESULTS = Path(__file__).parents[2] / "test-results"
 PATIENCE = 90_000  # milliseconds for anything a page is waited for
 
 # Playwright's own five seconds are less than a list takes to look again, or a busy machine to draw a page.
 expect.set_options(timeout=PATIENCE)
+
+
+def listen(page: Page, said: list[str]) -> None:
+    """Add what the browser complains of on a page, with the address of what it complains of."""
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            said.append(f"{message.location['url']}: {message.text}")
+
+    page.on("console", hear)
+    page.on("pageerror", lambda error: said.append(str(error)))
 
 
 @pytest.fixture(scope="module")

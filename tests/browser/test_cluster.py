@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.axe import faults
-from tests.browser.conftest import PATIENCE
+from tests.browser.conftest import PATIENCE, listen
 from tests.browser.test_walk import log_in
 
 REASON = "<img src=x onerror=document.title='owned'> fan 2"
@@ -70,7 +70,7 @@ def told(page: Page, answer: dict) -> None:
 
 def test_the_home_page_shows_what_is_free_and_what_comes(page: Page):
     complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    listen(page, complaints)
     card = opened(page, "/hub/home")
     gpus = card.locator("[data-resources] > li").first
     expect(gpus).to_contain_text("GPU a100")

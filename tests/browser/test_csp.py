@@ -16,6 +16,7 @@ import requests
 from playwright.sync_api import Page, expect
 
 from carme_hub.authenticator import doors
+from tests.browser.conftest import listen
 from tests.integration.gate_world import PASSWORDS, code, gate_config, hub, slapd
 
 # Stands in for a session. It starts when a file appears, so that the waiting page can be looked at.
@@ -179,8 +180,7 @@ def watched(browser, gate):
             window.carmeViolation({rule: event.effectiveDirective, what: event.blockedURI});
         });"""
     )
-    page.on("pageerror", lambda error: seen.errors.append(str(error)))
-    page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
+    listen(page, seen.errors)
     context.on("request", lambda request: seen.reports.append(request.url) if "csp" in request.url else None)
     yield seen
     context.close()

@@ -11,7 +11,7 @@ from playwright.sync_api import Error, Page, expect
 from carme_hub.authenticator import throttle
 from carme_hub.authenticator.audit import Event
 from tests.browser import axe
-from tests.browser.conftest import PATIENCE, RESULTS
+from tests.browser.conftest import PATIENCE, RESULTS, listen
 from tests.integration.gate_world import PASSWORDS, code, gate_config, hub, slapd
 
 LONG_NAME = "n" * 32
@@ -45,8 +45,7 @@ def admin(request, browser, gate):
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
     said: list[str] = []
-    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
+    listen(page, said)
     page.goto("/hub/login?next=%2Fhub%2Fadmin%2Fpeople")
     page.get_by_label("User name").fill("carol")
     page.get_by_label("Password").fill(PASSWORDS["carol"])

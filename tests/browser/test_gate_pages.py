@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Error, expect
 
 from tests.browser import axe
-from tests.browser.conftest import RESULTS
+from tests.browser.conftest import RESULTS, listen
 from tests.integration.gate_world import PASSWORDS, gate_config, hub, slapd
 from tests.support import Codes, until
 
@@ -50,10 +50,7 @@ def visit(browser, gate, request):
         context.set_default_timeout(20_000)
         contexts.append(context)
         page = context.new_page()
-        page.on(
-            "console", lambda message: complaints.append(message.text) if message.type == "error" else None
-        )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        listen(page, complaints)
         return page
 
     yield new

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser import axe, keyboard
+from tests.browser.conftest import listen
 from tests.support import Site, until
 
 # What everybody has, and what an admin has.
@@ -40,13 +41,7 @@ ADMIN_PAGES = {
 def complaints(page: Page) -> list[str]:
     """What the browser has to say of the pages: nothing."""
     said: list[str] = []
-
-    def hear(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            said.append(f"{message.location['url']}: {message.text}")
-
-    page.on("console", hear)
-    page.on("pageerror", lambda error: said.append(str(error)))
+    listen(page, said)
     return said
 
 

@@ -330,13 +330,13 @@ def trouble(site: Site, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def stopped(site: Site, program: str, node: str | None = None) -> Iterator[None]:
-    """Let a program of the site answer nothing (SIGSTOP) while the block runs."""
-    site.run("pkill", "-STOP", "-x", program, node=node)
+def stopped(site: Site, program: str, node: str | None = None, by: str = "-x") -> Iterator[None]:
+    """Let a program of the site do nothing (SIGSTOP) while the block runs; `by` is how pkill(1) finds it."""
+    site.run("pkill", "-STOP", by, program, node=node)
     try:
         yield
     finally:
-        site.run("pkill", "-CONT", "-x", program, node=node)
+        site.run("pkill", "-CONT", by, program, node=node)
 
 
 def prepare(site: Site) -> None:

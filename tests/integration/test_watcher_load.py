@@ -13,6 +13,7 @@ from carme_hub.spawner import watcher as watcher_module
 from carme_hub.spawner.answers import Phase
 from carme_hub.spawner.slurm import Slurm
 from carme_hub.spawner.watcher import JobRef, Watcher
+from tests.integration.fault_world import stopped
 from tests.support import until
 
 SESSIONS = 60
@@ -48,13 +49,10 @@ def requests(site):
 def alone(site):
     """Let the demo site's own hub and service ask nothing: sdiag counts everybody's requests."""
     own = "[j]upyterhub --config|[c]arme_hub[.]service"
-    site.run("pkill", "-STOP", "-f", own)
-    try:
+    with stopped(site, own, by="-f"):
         asking = f"pgrep --runstates D,R,S -P $(pgrep -d, -f '{own}') -x 's(queue|info|control|acctmgr)'"
         until(lambda: not site.run("bash", "-c", f"{asking} || true"), "the end of what they have just asked")
         yield
-    finally:
-        site.run("pkill", "-CONT", "-f", own)
 
 
 @pytest.fixture
