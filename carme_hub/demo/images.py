@@ -35,13 +35,20 @@ class Image:
         The file in `DEFINITIONS`.
     parent
         The name of the image it builds on; None for one that starts from Debian.
+    code_server
+        Whether Code-Server is copied in.
     """
 
     definition: str
     parent: str | None = None
+    code_server: bool = False
 
 
-IMAGES = {"base": Image("base.def"), "ml": Image("ml.def", parent="base")}
+IMAGES = {
+    "system": Image("system.def"),
+    "base": Image("base.def", parent="system", code_server=True),
+    "ml": Image("ml.def", parent="base"),
+}
 
 # Run by a shell in a mount namespace of its own. $1 is an empty folder, the rest is the command. A build
 # without the full set of root's capabilities goes through a user namespace, for which root needs a range of
@@ -91,7 +98,10 @@ def content_key(name: str, definitions: Path = DEFINITIONS) -> str:
         path,
         *(definitions / file for file in copied(path.read_text(encoding="utf-8"))),
     ]
-    parts.append(content_key(image.parent, definitions) if image.parent else codeserver.content_key())
+    if image.parent:
+        parts.append(content_key(image.parent, definitions))
+    if image.code_server:
+        parts.append(codeserver.content_key())
     return store.key(*parts)
 
 
@@ -189,8 +199,9 @@ def _build(name: str, place: Path, cache: Path, say: Callable[[str], None]) -> N
         arguments = {
             "mirror": apptainer.mirror(say),
             "security_mirror": apptainer.mirror(say, security=True),
-            "code_server": str(codeserver.ensure(cache, say)),
         }
+    if image.code_server:
+        arguments["code_server"] = str(codeserver.ensure(cache, say))
     tree = apptainer.ensure(cache, say)
     work = place.parent
     for folder in ("scratch", "tmp", "apptainer"):

@@ -44,7 +44,7 @@ def test_every_file_a_definition_copies_is_there(name):
         assert (images.DEFINITIONS / file).is_file(), file
 
 
-@pytest.mark.parametrize("file", ["base.def", "files/code-server-session.sh", "constraints.txt"])
+@pytest.mark.parametrize("file", ["system.def", "base.def", "files/code-server-session.sh", "constraints.txt"])
 def test_changing_an_input_of_the_parent_changes_both_images(definitions, file):
     before = {name: images.content_key(name, definitions) for name in images.IMAGES}
     assert before == {name: images.content_key(name) for name in images.IMAGES}
