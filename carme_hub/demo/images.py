@@ -68,7 +68,7 @@ exec "$@"
 
 
 def copied(definition: str) -> list[str]:
-    """Return the files a definition copies in: the first words of the lines below ``%files``.
+    """Return the files and folders a definition copies in: the first words of the lines below ``%files``.
 
     What comes as a build argument (``{{ … }}``) is left out: it has a key of its own.
     """
@@ -80,6 +80,14 @@ def copied(definition: str) -> list[str]:
         elif inside and line.strip() and not line.lstrip().startswith(("#", "{{")):
             found.append(line.split()[0])
     return found
+
+
+def content(path: Path) -> list[str | Path]:
+    """Return what a copied file or folder counts as in a key: a folder as all its files."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    return [part for file in files for part in (str(file.relative_to(path)), file)]
 
 
 def content_key(name: str, definitions: Path = DEFINITIONS) -> str:
@@ -96,7 +104,7 @@ def content_key(name: str, definitions: Path = DEFINITIONS) -> str:
     path = definitions / image.definition
     parts: list[str | Path] = [
         path,
-        *(definitions / file for file in copied(path.read_text(encoding="utf-8"))),
+        *(part for name in copied(path.read_text(encoding="utf-8")) for part in content(definitions / name)),
     ]
     if image.parent:
         parts.append(content_key(image.parent, definitions))

@@ -41,10 +41,19 @@ def test_every_file_a_definition_copies_is_there(name):
     text = (images.DEFINITIONS / images.IMAGES[name].definition).read_text()
     assert images.copied(text)
     for file in images.copied(text):
-        assert (images.DEFINITIONS / file).is_file(), file
+        assert (images.DEFINITIONS / file).exists(), file
 
 
-@pytest.mark.parametrize("file", ["system.def", "base.def", "files/code-server-session.sh", "constraints.txt"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "system.def",
+        "base.def",
+        "files/code-server-session.sh",
+        "files/carme_session/time_limit.py",
+        "constraints.txt",
+    ],
+)
 def test_changing_an_input_of_the_parent_changes_both_images(definitions, file):
     before = {name: images.content_key(name, definitions) for name in images.IMAGES}
     assert before == {name: images.content_key(name) for name in images.IMAGES}
@@ -61,6 +70,16 @@ def test_changing_the_child_leaves_the_parent(definitions):
         handle.write("\n# changed\n")
     assert images.content_key("base", definitions) == before["base"]
     assert images.content_key("ml", definitions) != before["ml"]
+
+
+def test_the_name_of_a_file_in_a_folder_counts_and_bytecode_does_not(definitions):
+    before = images.content_key("base", definitions)
+    folder = definitions / "files" / "carme_session"
+    (folder / "__pycache__").mkdir(exist_ok=True)
+    (folder / "__pycache__" / "new.pyc").write_bytes(b"compiled")
+    assert images.content_key("base", definitions) == before
+    (folder / "time_limit.py").rename(folder / "other.py")
+    assert images.content_key("base", definitions) != before
 
 
 def test_another_code_server_makes_another_image(monkeypatch):

@@ -1,4 +1,4 @@
-"""A Jupyter Server extension: tells JupyterLab when the session's time limit ends, and whether to warn of it.
+"""Tells JupyterLab when the session's time limit ends, and whether to warn of it.
 
 carme-hub's program around the server (`carme_hub.spawner.timekeeper`) writes that to a file in the session's
 private /tmp. Without the file there is nothing to tell.
@@ -12,9 +12,8 @@ import stat
 import time
 from typing import TYPE_CHECKING, Any
 
-# The image has it, whoever works on this may not.
-from jupyter_server.base.handlers import APIHandler  # type: ignore[import-not-found,unused-ignore]
-from jupyter_server.utils import url_path_join  # type: ignore[import-not-found,unused-ignore]
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import url_path_join
 from tornado import web
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def home(environ: Mapping[str, str] = os.environ) -> str:
     return str(url_path_join(hub, "home"))
 
 
-class TimeLimitHandler(APIHandler):  # type: ignore[misc,unused-ignore]
+class TimeLimitHandler(APIHandler):  # type: ignore[misc]
     """``GET carme/time-limit``."""
 
     @web.authenticated
@@ -74,10 +73,7 @@ class TimeLimitHandler(APIHandler):  # type: ignore[misc,unused-ignore]
         self.finish(json.dumps(read()))
 
 
-def _jupyter_server_extension_points() -> list[dict[str, str]]:
-    return [{"module": "carme_time_limit"}]
-
-
-def _load_jupyter_server_extension(server: Any) -> None:
-    base = server.web_app.settings["base_url"]
-    server.web_app.add_handlers(".*$", [(url_path_join(base, "carme", "time-limit"), TimeLimitHandler)])
+def setup(serverapp: Any) -> None:
+    """Answer at ``carme/time-limit``."""
+    base = serverapp.web_app.settings["base_url"]
+    serverapp.web_app.add_handlers(".*$", [(url_path_join(base, "carme", "time-limit"), TimeLimitHandler)])
