@@ -20,8 +20,12 @@ fi
 # Only the flags below count: neither a configuration in the home nor the environment may open a port or set a password.
 # The second socket (which the command in a terminal uses) lies beside the first: the home, where it would be, may be
 # shared by sessions on several nodes, and may be a file system without sockets.
+# Code-Server forwards no port itself: it would not ask whose program is there. Its list of ports leads to the server's
+# own way (carme_session/forward.py).
+VSCODE_PROXY_URI="${JUPYTERHUB_SERVICE_PREFIX:-/}proxy/{{port}}/"
+export VSCODE_PROXY_URI
 unset PORT PASSWORD HASHED_PASSWORD CODE_SERVER_CONFIG CODE_SERVER_HOST CODE_SERVER_SOCKET
 exec /opt/code-server/bin/code-server \
     --config /dev/null --auth none --socket "$socket" --socket-mode 600 --session-socket "$socket.session" \
     --user-data-dir "$data" --disable-telemetry --disable-update-check --disable-getting-started-override \
-    --disable-workspace-trust --app-name Code-Server "$HOME"
+    --disable-workspace-trust --disable-proxy --app-name Code-Server "$HOME"
