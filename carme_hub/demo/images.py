@@ -226,7 +226,7 @@ def _build(name: str, place: Path, cache: Path, say: Callable[[str], None]) -> N
         "build",
         "--fakeroot",
     ]
-    words += ["--mksquashfs-args", "-comp zstd -Xcompression-level 6"]
+    words += ["--mksquashfs-args", "-comp zstd -Xcompression-level 1"]
     if BUNDLE.exists():
         # Certificates a site added, for its mirrors. Not over the image's own folder of them: the package
         # ca-certificates may be upgraded during the build and writes there.
