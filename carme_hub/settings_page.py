@@ -99,8 +99,14 @@ INHERITED_SPAWNER = """\
 Of [JupyterHub's settings of every spawner]({jupyterhub}/spawner.html) these matter here: `environment`
 (variables for all sessions), `default_url`, `cmd` and `args` (the server's command inside the container),
 `notebook_dir`, `pre_spawn_hook`, `post_stop_hook`, `server_token_scopes`, and `consecutive_failure_limit`.
-`mem_limit`, `cpu_limit` and their like do nothing: a profile says what Slurm gives. What batchspawner and
-wrapspawner can be set besides (commands, templates, `child_class`) has no effect.
+For the last one, and in the metrics with `status="error"`, a start counts that failed by no fault of its
+person: a command of Slurm is missing, the controller does not answer. What is refused, and a job that ends
+early, is a `failure` with its reason, and ends no hub.
+
+A subclass of `CarmeSpawner` can override every method that JupyterHub's `Spawner` has, for example `get_env`
+and `get_args`; `user_env` works as in `LocalProcessSpawner`. What would do nothing is refused at start, with
+a sentence: `mem_limit`, `cpu_limit` and their like (a profile says what Slurm gives), `port`, `child_class`,
+methods of batchspawner.
 """
 AUTHENTICATOR = """\
 Set on `c.CarmeAuthenticator`. What they do for people and admins is told in [Signing in](login.md).

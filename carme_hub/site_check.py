@@ -50,13 +50,13 @@ async def check_site(config: Config, person: str = "") -> list[Check]:
     # Here, because they bring JupyterHub: other commands need not wait for that.
     from carme_hub.authenticator.authenticator import CarmeAuthenticator  # noqa: PLC0415
     from carme_hub.checks import cluster, gate, here, hub, node  # noqa: PLC0415
-    from carme_hub.spawner.backends import LOCAL, known_clusters  # noqa: PLC0415
+    from carme_hub.spawner.backends import LOCAL, used_clusters  # noqa: PLC0415
     from carme_hub.spawner.slurm import Slurm  # noqa: PLC0415
     from carme_hub.spawner.spawner import CarmeSpawner  # noqa: PLC0415
 
     try:
         spawner = CarmeSpawner(config=config)
-        catalog, clusters = spawner.catalog, known_clusters(spawner.clusters)
+        catalog, clusters = spawner.catalog, used_clusters(spawner.clusters, spawner.profiles)
         spawner.limit_rules  # noqa: B018 - reading it checks it
         authenticator = CarmeAuthenticator(config=config)
     except (ValueError, TraitError) as error:
@@ -77,7 +77,7 @@ async def check_site(config: Config, person: str = "") -> list[Check]:
     local = [profile for profile in catalog.profiles.values() if profile.cluster == LOCAL]
     looks += [here.probe(catalog, local)] if local else []
     looks += gate.probes(authenticator)
-    looks += hub.probes(config, slurms[0], account)
+    looks += hub.probes(config, slurms[0] if slurms else None, account)
     try:
         return [*found, *await take_all(looks)]
     finally:

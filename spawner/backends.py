@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +17,7 @@ from carme_hub.spawner.watcher import Source, Watcher
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from carme_hub.spawner.catalog import Profile
     from carme_hub.spawner.settings import SessionSettings
@@ -137,6 +138,25 @@ def read_clusters(clusters: Mapping[str, object], setting: str = "CarmeSpawner")
 
 # The same for all sessions of a site.
 known_clusters = Remembered(read_clusters)
+
+
+def used_clusters(clusters: Mapping[str, object], profiles: object) -> dict[str, Cluster]:
+    """Return the clusters that sessions can be on: none where every profile is on the hub's own machine.
+
+    Parameters
+    ----------
+    clusters, profiles
+        As ``jupyterhub_config.py`` has them. Clusters that it names itself are used, whatever profiles say:
+        a running session may be there from before.
+
+    Raises
+    ------
+    CatalogError
+        With one line for each mistake in `clusters`.
+    """
+    listed = profiles if isinstance(profiles, list | tuple) else ()
+    places = {one.get("cluster") for one in listed if isinstance(one, Mapping)}
+    return {} if not clusters and places == {LOCAL} else known_clusters(clusters)
 
 
 def is_known(settings: SessionSettings, cluster: str) -> bool:

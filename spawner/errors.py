@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jupyterhub.spawner import SpawnException
+from tornado import web
 
 from carme_hub.spawner import failure
 
@@ -30,3 +31,23 @@ class SessionError(SpawnException):  # type: ignore[misc]  # JupyterHub has no t
         self.jupyterhub_message = sentence
         if log:
             self.jupyterhub_html_message = failure.as_html(sentence, log)
+
+
+class HubFault(web.HTTPError):
+    """A start that fails by no fault of its person or of what was asked for: nobody's would succeed now.
+
+    No `SpawnException`, which is a refusal to JupyterHub: this one has ``status="error"`` in the metrics, and
+    counts for ``consecutive_failure_limit``. Nothing that one person can bring about may be one, or that
+    person could end the hub.
+
+    Attributes
+    ----------
+    log
+        As a `SessionError` has it; empty, since there was no session.
+    """
+
+    log = ""
+
+    def __init__(self, sentence: str, *, reason: str, status_code: int) -> None:
+        super().__init__(status_code, sentence, reason=reason)
+        self.jupyterhub_message = sentence

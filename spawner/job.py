@@ -26,6 +26,8 @@ from carme_hub.spawner.slurm import SlurmError, account_of
 from carme_hub.spawner.watcher import JobRef
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from carme_hub.spawner.backends import Backend, Runner
     from carme_hub.spawner.watcher import View, Watcher
 
@@ -53,6 +55,8 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
 
     cluster = Unicode(help="What the session runs on.")
     request = Instance(JobRequest, allow_none=True, help="What was asked for.")
+    # What the hub keeps of the session: the frame's, which a subclass may add to.
+    kept: Callable[[], dict[str, Any]] | None = None
 
     def __init__(self, **traits: object) -> None:
         self._reset()
@@ -272,7 +276,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
             # Whoever ends a person's API tokens spares this one, also after a restart of the hub.
             token = APIToken.find(session, self.api_token)
             self._token_id = token.id if token is not None else 0
-        self.orm_spawner.state = self.get_state()
+        self.orm_spawner.state = self.kept() if self.kept is not None else self.get_state()
 
     def revoke_token(self) -> None:
         """Take the token back of a session that outlived a hub; the caller commits.

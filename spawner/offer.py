@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from traitlets import Dict, Instance, Integer, List, default, observe
 from traitlets.config import Config
-from wrapspawner import WrapSpawner
 
 from carme_hub.spawner import associations, limits, progress, report, script
 from carme_hub.spawner.asking import Asking, NotStartedYet
 from carme_hub.spawner.backends import backend_of
 from carme_hub.spawner.bounds import partition_of, within
+from carme_hub.spawner.conventions import Conventions
 from carme_hub.spawner.description import described, limited
 from carme_hub.spawner.errors import SessionError
 from carme_hub.spawner.estimate import Estimate, Refusal, told
@@ -59,7 +59,7 @@ async def _options_form(spawner: OfferingSpawner) -> SpawnForm:
     return await spawner.form()
 
 
-class OfferingSpawner(Asking, SessionSettings, WrapSpawner):  # type: ignore[misc]  # wrapspawner has no types
+class OfferingSpawner(Asking, SessionSettings, Conventions):
     """The part of `carme_hub.spawner.spawner.CarmeSpawner` that deals with what can be asked for."""
 
     images = Dict(

@@ -26,6 +26,15 @@ AGAIN = 2.0  # seconds between two attempts to take a session up
 ROUTE_INTERVAL = 1.0  # seconds between two attempts to give a session its route
 
 
+def in_loop() -> bool:
+    """Say whether an event loop runs here: none does where a script reads a state, and nothing can begin."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 class Resuming:
     """Makes of a spawner, put before its class, one whose sessions outlive the hub.
 
@@ -90,8 +99,16 @@ class Resuming:
         Spawner.server.fset(self, server)
 
     def resume(self) -> None:
-        """Take up the session whose state was loaded, if there is one; call it last in `load_state`."""
-        if self.orm_spawner is None or self.orm_spawner.server is None or not self.resumable():
+        """Take up the session whose state was loaded, if there is one; call it last in `load_state`.
+
+        Outside an event loop nothing begins: the state is there, and the session can be asked for as any.
+        """
+        if (
+            not in_loop()
+            or self.orm_spawner is None
+            or self.orm_spawner.server is None
+            or not self.resumable()
+        ):
             return
         self._spawn_pending = True
         self._spawn_future = asyncio.get_running_loop().create_task(self._resume())

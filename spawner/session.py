@@ -6,23 +6,22 @@ import asyncio
 import contextlib
 import time
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
-from jupyterhub.spawner import Spawner
-
-from carme_hub.spawner import failure, program, script, sweep, timekeeper
+from carme_hub.spawner import failure, program, script, sweep
 from carme_hub.spawner.answers import PHASES, Ending, Phase
 from carme_hub.spawner.backends import LOCAL, backend_of
 from carme_hub.spawner.chronicle import LastWords
-from carme_hub.spawner.errors import SessionError
+from carme_hub.spawner.errors import HubFault, SessionError
 from carme_hub.spawner.events import Facts
 from carme_hub.spawner.job import LINGER, digest
-from carme_hub.spawner.slurm import SlurmError, SubmitRefused, account_of
+from carme_hub.spawner.slurm import AccountError, SlurmError, SubmitRefused, account_of
 from carme_hub.spawner.waiting import WaitingSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from carme_hub.spawner.backends import Backend
     from carme_hub.spawner.request import JobRequest
@@ -48,9 +47,13 @@ class Session(WaitingSession):
     ----------
     parse_again
         Makes the request out of `options` in a hub that was restarted since it was made.
+    command, variables
+        What its server is started with, as `CarmeSpawner` says them; set before `start`.
     """
 
     parse_again: Callable[[], JobRequest] | None = None
+    command: Sequence[str] = ()
+    variables: Mapping[str, Any] = MappingProxyType({})
 
     def _asked_for(self) -> JobRequest | None:
         """Return the request; None when the hub was restarted and does not offer it any more."""
@@ -70,7 +73,7 @@ class Session(WaitingSession):
 
         Raises
         ------
-        SessionError
+        SessionError, HubFault
             With a sentence for the person.
         """
         request: JobRequest = self.request
@@ -86,8 +89,10 @@ class Session(WaitingSession):
             return await self._until_up()
         except SubmitRefused as error:
             raise SessionError(str(error), reason="refused", status_code=400) from error
+        except AccountError as error:
+            raise SessionError(str(error), reason="account", status_code=503) from error
         except SlurmError as error:
-            raise SessionError(str(error), reason="slurm", status_code=503) from error
+            raise HubFault(str(error), reason="slurm", status_code=503) from error
         except ValueError as error:
             self.log.error("No batch script for %s: %s", self._log_name, error)  # noqa: TRY400 - no traceback
             sentence = f"The session cannot be submitted: {error}. Please tell the administrators."
@@ -123,25 +128,18 @@ class Session(WaitingSession):
         return script.Plan(
             home=account.home,
             mark=self.mark(account),
-            command=(*self.cmd, *self.get_args()),
+            command=tuple(self.command),
             reporter=program.source(),
             apptainer=self.apptainer,
         )
 
     def _variables(self, request: JobRequest, account: Account) -> dict[str, str]:
-        variables = {name: str(value) for name, value in self.get_env().items()}
+        variables = {name: str(value) for name, value in self.variables.items()}
         variables |= {"USER": account.name, "LOGNAME": account.name}
         course = request.profile.course
         if course is not None:
             place = quote(f"courses/{request.profile.name}/{course.notebook}")
             variables["JUPYTERHUB_DEFAULT_URL"] = f"/lab/tree/{place}"
-        return variables
-
-    def get_env(self) -> dict[str, Any]:
-        """Return JupyterHub's own variables and those of the site; nothing of the hub's environment."""
-        basic = {"SHELL": "/bin/bash", "LANG": "C.UTF-8", "JUPYTERHUB_DEFAULT_URL": "/lab"}
-        basic[timekeeper.LEVELS] = ",".join(f"{60 * minutes:g}" for minutes in self.warn_before)
-        variables: dict[str, Any] = basic | Spawner.get_env(self)
         return variables
 
     async def _submit(self, text: str, account: Account, variables: dict[str, str]) -> int:

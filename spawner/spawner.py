@@ -25,13 +25,13 @@ from carme_hub.spawner import (
     warner,
 )
 from carme_hub.spawner.answers import Phase
-from carme_hub.spawner.backends import backend_of, is_known, known_clusters
+from carme_hub.spawner.backends import backend_of, is_known, known_clusters, used_clusters
 from carme_hub.spawner.errors import SessionError
 from carme_hub.spawner.extend import extend
 from carme_hub.spawner.limits import Held
 from carme_hub.spawner.lost import LostSession
 from carme_hub.spawner.offer import OfferingSpawner
-from carme_hub.spawner.resume import Resuming
+from carme_hub.spawner.resume import Resuming, in_loop
 from carme_hub.spawner.session import session_class
 from carme_hub.spawner.slurm import Slurm
 from carme_hub.spawner.summary import summary
@@ -111,7 +111,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
     def _new_session(self, cluster: str) -> Session:
         self.child_class = session_class(cluster) if is_known(self, cluster) else LostSession
         child = self.construct_child()
-        child.cluster = cluster
+        child.cluster, child.kept = cluster, self.get_state
         roll.enter(self)
         return child
 
@@ -130,6 +130,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         self.admit(request)
         child = self._new_session(request.profile.cluster or next(iter(known_clusters(self.clusters))))
         child.request = request
+        child.command, child.variables = (*self.cmd, *self.get_args()), self.get_env()
         choices.keep(self.user, request.options())
         self._begun.set()
         return await child.start()
@@ -343,9 +344,9 @@ class CarmeSpawner(Resuming, OfferingSpawner):
     def _sweep(self) -> None:
         """Have jobs without a session looked for, on each cluster; the first spawner of the hub begins it."""
         settings = getattr(self.user, "settings", None) or {}
-        if settings.get("cookie_secret") and self.orm_spawner is not None:
+        if settings.get("cookie_secret") and self.orm_spawner is not None and in_loop():
             hub = sweep.hub_id(settings["cookie_secret"])
-            for name in known_clusters(self.clusters):
+            for name in used_clusters(self.clusters, self.profiles):
                 rows.begin_sweep(backend_of(self, name, self.log), hub, self.orm_spawner, self.log)
 
     def clear_state(self) -> None:

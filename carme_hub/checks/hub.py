@@ -84,7 +84,7 @@ class Addresses:
         )
 
 
-def probes(config: Config, slurm: Slurm, account: Account | None) -> list[Probe]:
+def probes(config: Config, slurm: Slurm | None, account: Account | None) -> list[Probe]:
     """Return what to look at on the hub's machine."""
     at = Addresses.of(config)
     url = str(config.JupyterHub.get("db_url", "sqlite:///jupyterhub.sqlite"))
@@ -249,11 +249,18 @@ def _end_of(host: str, port: int) -> float:
     return ssl.cert_time_to_seconds(str(certificate["notAfter"]))
 
 
-async def _sudo(slurm: Slurm, account: Account | None) -> list[Check]:
+async def _sudo(slurm: Slurm | None, account: Account | None) -> list[Check]:
     """Find out whether sbatch can be run as a person: as root, or by a rule of sudo."""
     title = "Acting as people"
     if os.geteuid() == 0:
         return [ok(title, "This runs as root, and becomes the person for each command.")]
+    if slurm is None:
+        return [
+            failed(
+                title,
+                "This does not run as root, and sessions on the hub's own machine need a hub that does.",
+            )
+        ]
     if shutil.which("sudo", path="/usr/bin") is None:
         return [
             failed(

@@ -10,7 +10,7 @@ from tornado.log import app_log
 
 from carme_hub.authenticator.database import StoreError
 from carme_hub.records.reconcile import reconcile
-from carme_hub.spawner.backends import backend_of, known_clusters
+from carme_hub.spawner.backends import backend_of, used_clusters
 from carme_hub.spawner.settings import SessionSettings
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ def clusters_of(config: Config) -> dict[str, Slurm]:
     given = config.CarmeSpawner
     names = ("clusters", "slurm_folder", "slurm_conf", "slurm_time_out")
     settings = SessionSettings(**{name: given[name] for name in names if name in given})
-    found = {name: backend_of(settings, name, app_log).slurm for name in known_clusters(settings.clusters)}
+    found = {
+        name: backend_of(settings, name, app_log).slurm
+        for name in used_clusters(settings.clusters, given.get("profiles", ()))
+    }
     return {name: slurm for name, slurm in found.items() if slurm is not None}
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from carme_hub.service import queue, shapes
 from carme_hub.service.forecast import Closed, Forecast, Request
-from carme_hub.spawner.backends import read_clusters
+from carme_hub.spawner.backends import used_clusters
 from carme_hub.spawner.overview import LOOKING, SELDOM, pause
 from carme_hub.spawner.settings import SessionSettings
 from carme_hub.spawner.slurm import Slurm, SlurmError
@@ -198,7 +198,7 @@ class Pictures:
 
     def reader(self, name: str) -> Reader | None:
         """Return the reader of a cluster, of the site's first one for ""; None when it is not known."""
-        return self._readers.get(name or self.names[0])
+        return self._readers.get(name or next(iter(self._readers), ""))
 
     def looked(self) -> None:
         """Say that somebody looks."""
@@ -288,7 +288,7 @@ class Pictures:
 
 
 def readers_of(config: Config, log: logging.Logger) -> list[Reader]:
-    """Return a reader for each cluster that ``c.CarmeSpawner`` describes.
+    """Return a reader for each cluster that sessions of ``c.CarmeSpawner`` can be on.
 
     Raises
     ------
@@ -313,5 +313,5 @@ def readers_of(config: Config, log: logging.Logger) -> list[Reader]:
             ),
             log,
         )
-        for name, cluster in read_clusters(settings.clusters).items()
+        for name, cluster in used_clusters(settings.clusters, given.get("profiles", ())).items()
     ]

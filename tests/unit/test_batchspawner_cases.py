@@ -9,7 +9,7 @@ case                        here         why
 test_spawner_start_stop_poll same        the state goes when JupyterHub has it cleared, after each stop
 test_stress_submit          same         ten rounds; upstream makes 200 coroutines and awaits none
 test_spawner_state_reload   same         the state also has what a restarted hub needs to be reached
-test_submit_failure         same         a `SessionError` with a sentence where theirs is a RuntimeError
+test_submit_failure         same         a `HubFault` with a sentence where theirs is a RuntimeError
 test_submit_pending_fails   different    nonsense from squeue says nothing about the job: the start waits
 test_poll_fails             different    for the same reason a running server is kept, theirs is dropped
 test_unknown_status         same         also for a state that Slurm has and we do not know
@@ -45,7 +45,7 @@ from traitlets.config import Config
 from carme_hub.spawner import backends, job
 from carme_hub.spawner import watcher as watching
 from carme_hub.spawner.answers import QUEUE, SEPARATOR
-from carme_hub.spawner.errors import SessionError
+from carme_hub.spawner.errors import HubFault
 from carme_hub.spawner.spawner import CarmeSpawner
 from tests.unit.conftest import IMAGES
 
@@ -256,8 +256,9 @@ async def test_submit_failure(make, cluster):
     """Say so when sbatch succeeds and prints nothing."""
     one = make()
     cluster.does("sbatch", "true")
-    with pytest.raises(SessionError, match="gave no job number"):
+    with pytest.raises(HubFault) as error:
         await start(one, cluster)
+    assert "gave no job number" in error.value.jupyterhub_message
     assert one.child.job_id == ""
     assert job_state(one) == {}
     assert await one.poll() is not None

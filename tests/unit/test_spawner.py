@@ -20,7 +20,7 @@ from carme_hub.spawner import watcher as watching
 from carme_hub.spawner.answers import SEPARATOR, Ending, Picture, QueueEntry
 from carme_hub.spawner.asking import NotStartedYet
 from carme_hub.spawner.backends import Backend
-from carme_hub.spawner.errors import SessionError
+from carme_hub.spawner.errors import HubFault, SessionError
 from carme_hub.spawner.estimate import Estimate
 from carme_hub.spawner.estimates import Estimates
 from carme_hub.spawner.progress import SERVER
@@ -123,7 +123,7 @@ async def until(condition):
 
 
 async def refusal(awaitable):
-    with pytest.raises(SessionError) as error:
+    with pytest.raises((SessionError, HubFault)) as error:
         await asyncio.wait_for(awaitable, 5)
     return error.value
 
@@ -693,7 +693,7 @@ async def test_nothing_of_batchspawners_shell_is_left(make, name):
 
 def test_the_environment_is_jupyterhubs_and_the_sites(make, monkeypatch):
     monkeypatch.setenv("JUPYTERHUB_SINGLEUSER_APP", "x")
-    one = make(environment={"SITE": "yes", "NUMBER": 3})._new_session("slurm")
+    one = make(environment={"SITE": "yes", "NUMBER": 3})
     ours = {"SHELL", "LANG", "JUPYTERHUB_DEFAULT_URL", "CARME_WARN_BEFORE"}
     assert set(one.get_env()) - set(Spawner.get_env(one)) == ours
     assert one.get_env()["CARME_WARN_BEFORE"] == "900,300"
