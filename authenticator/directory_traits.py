@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from ldapauthenticator import LDAPAuthenticator
 from ldapauthenticator.ldapauthenticator import TlsStrategy
 from traitlets import Float, Integer, List, TraitError, Unicode, Union, validate
 
+from carme_hub.authenticator.conventions import Conventions
 from carme_hub.authenticator.directory import Settings
 from carme_hub.authenticator.servers import parse_server
 
 
-class DirectoryTraits(LDAPAuthenticator):  # type: ignore[misc] # JupyterHub ships no types
+class DirectoryTraits(Conventions):
     """
     The directory's settings; those that are not listed here mean what they mean for ldapauthenticator.
 

@@ -122,7 +122,10 @@ Where people are found is said with [ldapauthenticator's settings]({ldap}): `ser
 `group_search_filter` finds the groups. Of
 [JupyterHub's settings of every authenticator]({jupyterhub}/auth.html) these matter here: `admin_users`,
 `allowed_users`, `blocked_users`, `allow_all`, and `auth_refresh_age`, the seconds after which the directory
-is asked again whether somebody still belongs to it.
+is asked again whether somebody still belongs to it. What would do nothing here is refused at start, with
+what to do in its place: `auth_state_attributes`, `group_attributes`, `use_lookup_dn_username`,
+`lookup_dn_user_dn_attribute`, `escape_userdn`, `username_map`, `username_pattern`, `auto_login`,
+`manage_roles`, and `tls_kwargs`.
 """
 # Setting, model, how an entry is written, whether its name is the key.
 MODELS: list[tuple[str, type[BaseModel], str]] = [

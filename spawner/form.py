@@ -6,12 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from carme_hub.spawner import units
+from carme_hub.spawner import plain_form, units
 from carme_hub.spawner.request import FIELDS
 from carme_hub.spawner.values import MAX_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from markupsafe import Markup
 
     from carme_hub.spawner.catalog import Catalog, Image, Profile
     from carme_hub.spawner.free import Free
@@ -205,6 +207,10 @@ class SpawnForm:
     problem: Problem | None = None
     from_link: bool = False
     estimates: bool = False
+
+    def __html__(self) -> Markup:
+        """Return the fields for JupyterHub's own page, which writes what it is handed into its form."""
+        return plain_form.render(self)
 
     @property
     def many(self) -> bool:

@@ -30,6 +30,8 @@ FIELDS = {
 }
 # Fields of the page that are not part of the request: the forgery token that JupyterHub itself has checked.
 _NOT_OURS = frozenset({"_xsrf"})
+# Stands in a field's name between profile and option, where one form has the fields of several profiles.
+OF_PROFILE = "/"
 _LONGEST = 200
 _SHOWN = 40
 # What a person may write where Slurm, not the site, knows the names: one name, no list and no expression.
@@ -196,11 +198,17 @@ def gres(gpu_type: str | None) -> str:
 def from_form(form: Mapping[str, Sequence[object]]) -> dict[str, object]:
     """Unwrap what a form or a query sends: lists of one text. An empty field counts as not filled in.
 
+    Of fields that say which profile they belong to (``gpu/nodes``), those of the chosen one are taken.
     Anything else is left as it is, for `JobRequest.parse` to refuse.
     """
     unwrapped: dict[str, object] = {}
+    chosen = f"{(form.get('profile') or [''])[0]}{OF_PROFILE}"
     for name, values in form.items():
         value: object = values[0] if isinstance(values, list) and len(values) == 1 else values
+        if OF_PROFILE in name:
+            if not name.startswith(chosen):
+                continue
+            name = name.removeprefix(chosen)  # noqa: PLW2901 - the option's own
         if name not in _NOT_OURS and value != "":
             unwrapped[name] = value
     return unwrapped

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import jinja2
 import pytest
+from jupyterhub._data import DATA_FILES_PATH
 
 from carme_hub import texts
 from carme_hub.spawner.catalog import Catalog
 from carme_hub.spawner.form import MANY, Problem, SpawnForm, Totals
 from carme_hub.spawner.free import Count, Free, Shape
+from carme_hub.spawner.request import JobRequest, Person, from_form
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 GPU = {"gpu_type": "a100", "max_gpus_per_node": 4, "max_nodes": 2, "cpus_per_gpu": 2, "memory_per_gpu": "8G"}
@@ -186,3 +188,42 @@ def test_a_course_is_one_button(html):
     assert "2 cores · 4 GiB · 8 hours" in words(page)
     assert "Start ML 101" in words(page)
     assert re.findall(r"<(?:input|select)[^>]* name=\"(\w+)\"", page) == ["_xsrf", "profile"]
+
+
+STOCK = Path(DATA_FILES_PATH) / "templates"
+
+
+def test_f6_jupyterhubs_own_page_shows_fields_that_can_be_sent():
+    """Its template marks what it is handed as safe: everything a site or a person wrote has to be escaped."""
+    catalog = site(
+        {"name": "g", "title": "<b>GPU</b>", "description": "x & y", **GPU, "account": ["", "other"]},
+        {"name": "c.1", "title": "CPU", **CHOICE},
+    )
+    problem = Problem("nodes", "<9> asked.")
+    form = SpawnForm.build(catalog, {"profile": "g", "nodes": '"><script>'}, problem=problem)
+    engine = jinja2.Environment(loader=jinja2.FileSystemLoader(STOCK), autoescape=True)
+    page = engine.from_string("{{ form | safe }}").render(form=form)
+    assert "<b>" not in page
+    assert "<script>" not in page
+    assert "&lt;b&gt;GPU&lt;/b&gt;" in page
+    assert "&lt;9&gt; asked." in page
+    assert page.count('type="radio"') == 2
+    assert page.count(" checked") == 1
+    sent = {name: [value] for name, value in re.findall(r'name="([^"]+)" value="([^"]*)"', page)}
+    sent |= {"profile": ["c.1"], "c.1/image": ["ml"], "c.1/cpus": ["4"], "g/nodes": ["99"]}
+    request = JobRequest.parse(from_form(sent), catalog, Person("rosa"))
+    assert (request.profile.name, request.image.name, request.cpus) == ("c.1", "ml", 4)
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ({"profile": ["a"], "a/gpus": ["2"], "b/gpus": ["9"]}, {"profile": "a", "gpus": "2"}),
+        ({"profile": ["a"], "a/": ["2"]}, {"profile": "a", "": "2"}),
+        ({"a/gpus": ["2"]}, {}),
+        ({"profile": [], "/gpus": ["2"]}, {"profile": [], "gpus": "2"}),
+        ({"profile": ["a", "b"], "a/gpus": ["2"]}, {"profile": ["a", "b"], "gpus": "2"}),
+    ],
+)
+def test_f6_of_one_form_for_all_profiles_the_chosen_ones_fields_count(form, options):
+    assert from_form(form) == options
