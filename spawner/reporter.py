@@ -40,6 +40,8 @@ SERVER_ERROR = 500
 LONGEST_ANSWER = 1000
 # The source of carme_hub.spawner.timekeeper, put in by carme_hub.spawner.program.
 TIMEKEEPER = ""
+# The source of carme_hub.spawner.logkeeper, likewise.
+LOGKEEPER = ""
 
 
 class NotReportedError(Exception):
@@ -342,7 +344,21 @@ def see_off(child: subprocess.Popen[bytes], environ: dict[str, str], port: int) 
     return exit_code(child)
 
 
-def serve(words: list[str], environ: dict[str, str]) -> int:
+def serve_with_log(words: list[str], environ: dict[str, str]) -> int:
+    """Do as `serve`, with a bound on what the server and all that it starts write to standard error."""
+    if not LOGKEEPER:
+        return serve(words, environ)
+    module: dict[str, object] = {"__name__": "logkeeper"}
+    exec(compile(LOGKEEPER, "logkeeper", "exec"), module)  # noqa: S102 - a text of ours
+    target, thread = module["keep"](2)  # type: ignore[operator]
+    try:
+        return serve(words, environ, target)
+    finally:
+        os.close(target)
+        thread.join(module["FAREWELL"])
+
+
+def serve(words: list[str], environ: dict[str, str], log: int | None = None) -> int:
     """Run the server, report its port once it listens, see it off, and return its exit code.
 
     Parameters
@@ -351,6 +367,8 @@ def serve(words: list[str], environ: dict[str, str]) -> int:
         The server's command.
     environ
         With ``JUPYTERHUB_SERVICE_URL``, ``JUPYTERHUB_API_URL`` and ``JUPYTERHUB_API_TOKEN``.
+    log
+        Where the server writes; None for where this program does.
     """
     url = environ["JUPYTERHUB_SERVICE_URL"]
     host = urlsplit(url).hostname or "127.0.0.1"
@@ -359,7 +377,11 @@ def serve(words: list[str], environ: dict[str, str]) -> int:
     for _ in range(ATTEMPTS):
         port = free_port()
         child = subprocess.Popen(
-            words, env=environ | {"JUPYTERHUB_SERVICE_URL": with_port(url, port)}, stdin=subprocess.DEVNULL
+            words,
+            env=environ | {"JUPYTERHUB_SERVICE_URL": with_port(url, port)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
         pass_signals_on(child)
         if wait_until_ours(child, host, port):
@@ -381,7 +403,7 @@ def serve(words: list[str], environ: dict[str, str]) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(serve(sys.argv[1:], dict(os.environ)))
+        sys.exit(serve_with_log(sys.argv[1:], dict(os.environ)))
     except (KeyError, OSError) as problem:
         say(f"the server could not be started: {problem}")
         sys.exit(EXIT_NOT_REPORTED)

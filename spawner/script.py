@@ -25,6 +25,7 @@ EXIT_HOME_FULL = 99
 
 LOG_FOLDER = ".carme"
 LOG_DAYS = 30  # after which a session's log is removed by the next one
+LOGS = 100  # of which the oldest are removed when there are more; `logkeeper` bounds each
 # Variables reach the container under this prefix (Apptainer takes it off again).
 PREFIX = "APPTAINERENV_"
 
@@ -144,6 +145,7 @@ def open_log(home: str) -> str:
         log_folder=shlex.quote(f"{home}/{LOG_FOLDER}"),
         log=shlex.quote(f"{home}/{LOG_FOLDER}/session-"),
         log_days=LOG_DAYS,
+        logs=LOGS + 1,
         exit_log=EXIT_LOG,
     )
 
@@ -208,6 +210,8 @@ log={log}$SLURM_JOB_ID.log
 exec >>"$log" 2>&1
 umask "$mask"
 find {log_folder} -maxdepth 1 -type f -name 'session-*.log' -mtime +{log_days} -delete 2>/dev/null || true
+find {log_folder} -maxdepth 1 -type f -name 'session-*.log' -printf '%T@ %p\\0' 2>/dev/null |
+  sort -zrn | tail -zn +{logs} | cut -zd ' ' -f 2- | xargs -0r rm -f -- || true
 """
 
 _CHECK = """\

@@ -8,9 +8,8 @@ import time
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import quote
 
-from carme_hub.spawner import failure, program, script, sweep
+from carme_hub.spawner import failure, opening, program, script, sweep
 from carme_hub.spawner.answers import PHASES, Ending, Phase
 from carme_hub.spawner.backends import LOCAL, backend_of
 from carme_hub.spawner.chronicle import LastWords
@@ -136,11 +135,8 @@ class Session(WaitingSession):
     def _variables(self, request: JobRequest, account: Account) -> dict[str, str]:
         variables = {name: str(value) for name, value in self.variables.items()}
         variables |= {"USER": account.name, "LOGNAME": account.name}
-        course = request.profile.course
-        if course is not None:
-            place = quote(f"courses/{request.profile.name}/{course.notebook}")
-            variables["JUPYTERHUB_DEFAULT_URL"] = f"/lab/tree/{place}"
-        return variables
+        own = opening.workspaces(request, account.home, self.name)
+        return own | variables | opening.page(request)
 
     async def _submit(self, text: str, account: Account, variables: dict[str, str]) -> int:
         with sweep.submitting(self.mark(account)):

@@ -26,6 +26,8 @@ log=/srv/home/rosa/.carme/session-$SLURM_JOB_ID.log
 exec >>"$log" 2>&1
 umask "$mask"
 find /srv/home/rosa/.carme -maxdepth 1 -type f -name 'session-*.log' -mtime +30 -delete 2>/dev/null || true
+find /srv/home/rosa/.carme -maxdepth 1 -type f -name 'session-*.log' -printf '%T@ %p\0' 2>/dev/null |
+  sort -zrn | tail -zn +101 | cut -zd ' ' -f 2- | xargs -0r rm -f -- || true
 
 node=${SLURMD_NODENAME:-$(hostname)}
 

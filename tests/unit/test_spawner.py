@@ -356,6 +356,7 @@ async def test_a_course_opens_its_notebook(make, slurm):
     await asyncio.wait_for(start, 5)
     variables = slurm.submitted[0][2]
     assert variables["APPTAINERENV_JUPYTERHUB_DEFAULT_URL"] == "/lab/tree/courses/ml101/week1/intro.ipynb"
+    assert variables["APPTAINERENV_JUPYTERLAB_WORKSPACES_DIR"].startswith("/tmp/")
 
 
 async def test_no_log_at_any_level_has_the_token(make, slurm, caplog):

@@ -42,7 +42,7 @@ from .said import say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SIZE = 100 * 1024 * 1024  # of a websocket's message, where the server has no bound of its own
+SIZE = 128 << 20  # bytes of a websocket's message, where the server has no bound of its own
 POLICY, BAD_GATEWAY = 1008, 1014  # RFC 6455 and its registry of close codes
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
