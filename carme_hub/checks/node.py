@@ -35,6 +35,8 @@ RUNNING = 60.0  # seconds for all that it looks at
 OPENING = 20  # seconds for one image to start and end in
 MOST = 6  # partitions; each costs a job
 _AGAIN = 0.5  # seconds between two looks at the job
+# Turns on what makes Jupyter's server that of a session, in an image that has it.
+GUARDED = "/etc/jupyter/jupyter_server_config.d/carme_session.json"
 _LIMIT = 2  # minutes
 _MEMORY = "256M"
 _HOST = re.compile(r"\sBatchHost=(\S+)")
@@ -230,7 +232,9 @@ def write(apptainer: str, place: Place, home: str, account: str = "") -> str:
     ]
     words += [("image", image.name, image.path) for image in place.images]
     looks = [shlex.join(one) for one in words]
-    functions = _LOOKS.format(apptainer=shlex.quote(apptainer), opening=OPENING, patience=node.MOUNT_PATIENCE)
+    functions = _LOOKS.format(
+        apptainer=shlex.quote(apptainer), guarded=GUARDED, opening=OPENING, patience=node.MOUNT_PATIENCE
+    )
     return "\n".join(
         [
             "#!/bin/bash",
@@ -274,8 +278,10 @@ image() {{
   if [[ $answer == ok && -z $version ]]; then
     answer=unopened
   elif [[ $answer == ok ]]; then
-    said=$(timeout -k 2 {opening} {apptainer} exec --containall --pwd / "$2" /bin/true 2>&1 </dev/null) \\
+    said=$(timeout -k 2 {opening} {apptainer} exec --containall --pwd / "$2" /bin/sh -c \\
+      '[ -e {guarded} ] || echo carme: unguarded' 2>&1 </dev/null) \\
       || answer="broken $(tail -n 1 <<<"$said" | tr -d '\\000-\\037' | cut -c 1-160)"
+    [[ $answer != ok || $said != *'carme: unguarded'* ]] || answer=unguarded
   fi
   say image "$1" "$answer"
 }}
@@ -352,6 +358,13 @@ def _image(image: Image, where: str, told: Told, person: str) -> Check:
     word, text = told.answers.get(("image", image.name), ("", ""))
     if word == "ok":
         return ok(title, f"{image.path} can be read, and a program starts in it.")
+    if word == "unguarded":
+        return warning(
+            title,
+            f"{image.path} can be read, and a program starts in it. It has no carme_session, so its server "
+            "keeps what anybody sends before it asks who that is, and a session can be ended from outside. "
+            "Build it on base.def, or copy singularity/files/carme_session into it; see docs/bounds.md.",
+        )
     if word == "unopened":
         return warning(title, f"{image.path} can be read; what starts in it is not known without Apptainer.")
     sentences = {

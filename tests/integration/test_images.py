@@ -26,6 +26,7 @@ import pytest
 import requests
 from playwright.sync_api import sync_playwright
 
+from carme_hub.checks.node import GUARDED
 from carme_hub.demo import apptainer, cache, images, packages
 
 pytestmark = pytest.mark.skipif(
@@ -217,6 +218,16 @@ def test_every_python_package_is_the_pinned_one(inside):
     )
     assert frozen
     assert set(frozen) <= set(pinned)
+
+
+def test_the_server_does_not_build_a_parser_that_it_does_not_need(inside):
+    program = "import sys, jupyter_events, jsonschema; print('rfc3987_syntax' in sys.modules)"
+    assert inside.run("base", "python", "-c", program).stdout == "False\n"
+
+
+def test_the_image_says_that_its_server_is_guarded(inside):
+    assert inside.run("base", "test", "-e", GUARDED).returncode == 0
+    assert inside.run("base", "python", "-c", "import carme_session.guard").returncode == 0
 
 
 def test_a_job_can_name_slurms_user(inside):

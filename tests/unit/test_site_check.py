@@ -185,18 +185,22 @@ def run_here(tmp_path, catalog, apptainer):
 
 
 def test_the_job_tells_of_each_image_and_mount_how_it_stands_with_it(tmp_path):
-    broken, fine = tmp_path / "broken.sif", tmp_path / "fine.sif"
+    broken, fine, bare = tmp_path / "broken.sif", tmp_path / "fine.sif", tmp_path / "bare.sif"
+    bare.touch()
     broken.touch()
     fine.touch()
     program = tmp_path / "apptainer"
     program.write_text(
         '#!/bin/sh\ncase "$*" in --version) echo "apptainer version 1.4.5";;'
-        ' *broken.sif*) echo "first" >&2; echo "FATAL: no image" >&2; exit 255;; esac\n'
+        ' *broken.sif*) echo "first" >&2; echo "FATAL: no image" >&2; exit 255;;'
+        # What the image's own shell says, where there is no such file.
+        ' *bare.sif*) while [ "$1" != /bin/sh ]; do shift; done; exec "$@";; esac\n'
     )
     program.chmod(0o755)
     catalog = Catalog.load(
         {
             "fine": {"title": "Fine", "path": str(fine), "mounts": ["here", "gone", "wrong"]},
+            "bare": {"title": "Bare", "path": str(bare)},
             "broken": {"title": "Broken", "path": str(broken)},
             "gone": {"title": "Gone", "path": str(tmp_path / "gone.sif")},
         },
@@ -216,11 +220,13 @@ def test_the_job_tells_of_each_image_and_mount_how_it_stands_with_it(tmp_path):
         "Mount gone": "failed",
         "Mount wrong": "failed",
         "Image fine": "ok",
+        "Image bare": "warning",
         "Image broken": "failed",
         "Image gone": "failed",
         "Clock of n1": "ok",
     }
     assert "1.4.5" in found["Apptainer on n1 (cpu)"].sentence
+    assert "carme_session" in found["Image bare on n1 (cpu)"].sentence
     assert "FATAL: no image" in found["Image broken on n1 (cpu)"].sentence
     assert "has to be on beegfs" in found["Mount wrong on n1 (cpu)"].sentence
     late = {check.name: check for check in node.judge(place, told, "adam", before + 90, before + 91)}
