@@ -165,15 +165,7 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
         raise StoreError(
             "CarmeAuthenticator.database_url has to name a file: devices must outlive the process."
         )
-    path = Path(url.database)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Made here and not by SQLite, so that there is no moment in which others can open it.
-    descriptor = open_private(path, os.O_RDWR)
-    try:
-        if os.fstat(descriptor).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
+    _make_private(Path(url.database).resolve())
     engine = sa.create_engine(
         url, connect_args={"timeout": BUSY_SECONDS}, pool_timeout=BUSY_SECONDS, hide_parameters=True
     )
@@ -191,6 +183,21 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
     sa.event.listen(engine, "connect", prepare)
     sa.event.listen(engine, "begin", begin)
     return engine
+
+
+def _make_private(path: Path) -> None:
+    """Make the file where there is none, with mode 0600, so that others can open it at no moment.
+
+    One that is there is never opened here: closing it would drop all locks that this process has on it
+    (fcntl(2), "Record locks"), SQLite's included. The next command that ends would take itself for the last
+    user of the database and remove the journal in which this process goes on writing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        os.close(open_private(path, os.O_RDWR | os.O_EXCL))
+    except FileExistsError:
+        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            path.chmod(0o600)
 
 
 def _use_wal(cursor: sqlite3.Cursor) -> None:

@@ -297,6 +297,33 @@ def test_two_engines_on_one_file_lose_nothing(engine, url):
     assert counted(engine) == 100
 
 
+def test_a_command_that_ends_takes_nobodys_journal_away(engine, path, url):
+    """A hub has several engines on its file, and `carme` opens and closes it beside the hub."""
+
+    def count() -> int:
+        with engine.connect() as connection:
+            return int(connection.execute(sa.text("SELECT count(*) FROM beside")).scalar_one())
+
+    with write(engine) as connection:
+        connection.execute(sa.text("CREATE TABLE beside (number INTEGER)"))
+    assert count() == 0
+    second = open_engine(url)
+    command = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+        "c.execute('INSERT INTO beside VALUES (1)'); c.commit(); c.close()"
+    )
+    for seen in (1, 2):
+        subprocess.run([sys.executable, "-c", command, str(path)], check=True, timeout=60)
+        assert Path(f"{path}-wal").exists()
+        assert count() == seen
+    with write(engine) as connection:
+        connection.execute(sa.text("INSERT INTO beside VALUES (3)"))
+    second.dispose()
+    engine.dispose()
+    with closing(sqlite3.connect(path)) as after:
+        assert after.execute("SELECT count(*) FROM beside").fetchone() == (3,)
+
+
 def test_a_block_that_raises_leaves_nothing_and_frees_the_lock(engine):
     def fail():
         with write(engine) as connection:
