@@ -24,6 +24,9 @@ def configure(c: Any, service: str | None = registration.URL) -> None:
         Where the service listens that makes dashboard, history and admin pages: an address of this machine
         that nothing else has. None leaves the service out.
     """
+    # Not above: it needs JupyterHub, which the commands do not.
+    from carme_hub.spawner import closed  # noqa: PLC0415
+
     c.JupyterHub.spawner_class = "carme"
     c.JupyterHub.authenticator_class = "carme_hub.gate.SiteAuthenticator"
     c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
@@ -32,8 +35,8 @@ def configure(c: Any, service: str | None = registration.URL) -> None:
     c.JupyterHub.jinja_environment_options = {
         "extensions": ["carme_hub.csp.NonceExtension", "carme_hub.texts.TextsExtension"]
     }
-    # The pages' foot; with "help_url", it has a link to the site's own help.
-    c.JupyterHub.template_vars = {"carme_version": __version__}
+    # The foot of pages, and what they say in maintenance; "help_url" here links to the site's own help.
+    c.JupyterHub.template_vars = {"carme_version": __version__, "maintenance": closed.notice}
     # Sessions outlive the hub: a restart of it must not end anybody's work.
     c.JupyterHub.cleanup_servers = False
     # A session that waits in Slurm's queue is no load on the hub; counting it would lock the others out.

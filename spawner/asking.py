@@ -33,7 +33,7 @@ class Again:
 
     server: str
     options: Mapping[str, str]
-    problem: Problem | None = None
+    problems: tuple[Problem, ...] = ()
     from_link: bool = False
 
 
@@ -72,6 +72,9 @@ class Asking:
         """Return the page's fields, with what was asked for a moment ago, else with the last choices."""
         again, self._again = self._again, None
         again = again or Again(self.name, self._last_options())
+        if await closed.sentence(self.user):
+            named.drop_unused(self.user, again.server)
+            return SpawnForm((), (), again.server, closed=True)
         await self.learn()
         await self._look()
         form = SpawnForm.build(
@@ -80,7 +83,7 @@ class Asking:
             choices.of(self.user),
             session=again.server,
             free=self.free,
-            problem=again.problem,
+            problems=again.problems,
             from_link=again.from_link,
             estimates=True,
         )
@@ -115,7 +118,7 @@ class Asking:
         try:
             request = await self._checked(options)
         except SessionError as error:
-            default._again = replace(again, problem=Problem(error.field, error.short))  # noqa: SLF001 - as above
+            default._again = replace(again, problems=_problems(error))  # noqa: SLF001 - as above
             raise
         default._again = None  # noqa: SLF001 - as above
         self._chosen = time.monotonic()
@@ -151,9 +154,13 @@ class Asking:
         try:
             self.parse_options(options)
         except SessionError as error:
-            self._again = replace(again, problem=Problem(error.field, error.short))
+            self._again = replace(again, problems=_problems(error))
             raise
         raise NotStartedYet
+
+
+def _problems(error: SessionError) -> tuple[Problem, ...]:
+    return tuple(Problem(field, short) for field, short in error.mistakes)
 
 
 def _started_twice() -> SessionError:

@@ -5,30 +5,41 @@ Who says so is not known here: the site's database, as a rule (`carme_hub.record
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from jupyterhub.scopes import get_scopes_for
 
 from carme_hub.spawner.errors import SessionError
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
-    Asked = Callable[[], Awaitable[str]]
+class Asked(Protocol):
+    """Who knows whether the site takes new sessions. Its methods must not raise, and not take long."""
+
+    async def sentence(self) -> str:
+        """Return the sentence for those who want a session now; empty while they can have one."""
+
+    def notice(self) -> str | None:
+        """Return what all pages say at once, without a look: None while the site takes new sessions.
+
+        It may be empty, where nobody has said more than that.
+        """
+
 
 _ASKED: list[Asked] = []
 
 
 def ask(asked: Asked) -> None:
-    """Have something asked before each start.
-
-    Parameters
-    ----------
-    asked
-        Returns the sentence for those who want a session, and nothing while the site takes new ones. It must
-        not raise, and not take long.
-    """
+    """Have somebody asked before each start, and for each page."""
     _ASKED.append(asked)
+
+
+def notice(_user: object = None) -> str | None:
+    """Return what all pages say now (``maintenance`` in them); None while the site takes new sessions.
+
+    The hub calls it for each page (``JupyterHub.template_vars``), with whoever reads it.
+    """
+    found = (asked.notice() for asked in _ASKED)
+    return next((said for said in found if said is not None), None)
 
 
 async def sentence(user: Any) -> str:
@@ -41,7 +52,7 @@ async def sentence(user: Any) -> str:
         everybody.
     """
     for asked in _ASKED:
-        if (said := await asked()) and not _looks_after(user):
+        if (said := await asked.sentence()) and not _looks_after(user):
             return said
     return ""
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from jupyterhub.spawner import SpawnException
 from tornado import web
 
 from carme_hub.spawner import failure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class SessionError(SpawnException):  # type: ignore[misc]  # JupyterHub has no types
@@ -19,15 +24,26 @@ class SessionError(SpawnException):  # type: ignore[misc]  # JupyterHub has no t
         The end of the session's log as plain text: what the session wrote, which is its owner's.
     short
         The sentence without the option's name, for a place where that is said already.
+    mistakes
+        Where several options are wrong: each with its ``short``, this error's own among them.
     """
 
     def __init__(
-        self, sentence: str, *, reason: str, status_code: int, log: str = "", field: str = "", short: str = ""
+        self,
+        sentence: str,
+        *,
+        reason: str,
+        status_code: int,
+        log: str = "",
+        field: str = "",
+        short: str = "",
+        mistakes: Sequence[tuple[str, str]] = (),
     ) -> None:
         super().__init__(sentence, reason=reason, status_code=status_code)
         self.field = field
         self.log = failure.last_lines(log)
         self.short = short or sentence
+        self.mistakes = tuple(mistakes) or ((field, self.short),)
         self.jupyterhub_message = sentence
         if log:
             self.jupyterhub_html_message = failure.as_html(sentence, log)

@@ -56,7 +56,8 @@ class EstimateHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no ty
     Slurm has none.
 
     What is not on offer, exceeds a limit or would be refused by Slurm is a 400 with ``field``, ``sentence``
-    and ``short`` (the sentence without the field's name); 429 means that another question of the same person
+    and ``short`` (the sentence without the field's name), and ``mistakes``, which has ``field`` and
+    ``short`` of everything that is wrong; 429 means that another question of the same person
     is still open.
     """
 
@@ -86,7 +87,12 @@ class EstimateHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no ty
             answer = await self._ask(spawner, request)
         except SessionError as error:
             self.set_status(400)
-            answer = {"field": error.field, "sentence": error.jupyterhub_message, "short": error.short}
+            answer = {
+                "field": error.field,
+                "sentence": error.jupyterhub_message,
+                "short": error.short,
+                "mistakes": [{"field": field, "short": short} for field, short in error.mistakes],
+            }
         except SlurmError as error:
             self.set_status(503)
             answer = {"field": "", "sentence": str(error), "short": str(error)}

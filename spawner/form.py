@@ -82,7 +82,7 @@ class Card:
         Whether it is the profile that was asked for, or chosen last.
     free
         What of it is free now; None when that is not known.
-    problem
+    problems
         What is wrong with ``values``, if somebody tried to start them.
     """
 
@@ -91,7 +91,7 @@ class Card:
     values: Mapping[str, str]
     open: bool
     free: Free | None = None
-    problem: Problem | None = None
+    problems: tuple[Problem, ...] = ()
 
     @property
     def shown_fields(self) -> frozenset[str]:
@@ -120,7 +120,7 @@ class Card:
 
     def error(self, option: str) -> str:
         """Return the sentence to show at a field; empty when nothing is wrong with it."""
-        return self.problem.sentence if self.problem and self.problem.field == option else ""
+        return next((problem.sentence for problem in self.problems if problem.field == option), "")
 
     @property
     def free_age(self) -> int:
@@ -180,7 +180,7 @@ class Card:
     @property
     def advanced_used(self) -> bool:
         """Say whether one of the folded fields is wrong or holds something else than the default."""
-        return bool(self.problem and self.problem.field in FOLDED) or any(
+        return any(problem.field in FOLDED for problem in self.problems) or any(
             self.values[name] != value for name, value in _defaults(self.profile).items() if name in FOLDED
         )
 
@@ -193,20 +193,23 @@ class SpawnForm:
     ----------
     session
         Name of the server it starts; empty for the default one.
-    problem
+    problems
         What was wrong with the request that comes back.
     from_link
         Whether a link has filled it in.
     estimates
         Whether the hub can be asked when a session would start.
+    closed
+        Whether nothing can be started now, and the page has no fields.
     """
 
     courses: tuple[Card, ...]
     profiles: tuple[Card, ...]
     session: str = ""
-    problem: Problem | None = None
+    problems: tuple[Problem, ...] = ()
     from_link: bool = False
     estimates: bool = False
+    closed: bool = False
 
     def __html__(self) -> Markup:
         """Return the fields for JupyterHub's own page, which writes what it is handed into its form."""
@@ -217,16 +220,17 @@ class SpawnForm:
         """Say whether there is so much to choose from that people will want to search."""
         return len(self.courses) + len(self.profiles) > MANY
 
-    @property
-    def problem_at(self) -> str:
-        """Return the id of the field that the problem is at; empty when it has none on the page."""
-        problem = self.problem
-        if problem is None:
-            return ""
+    def place_of(self, problem: Problem) -> str:
+        """Return the id of the field that a problem is at; empty when it has none on the page."""
         cards = (card for card in (*self.courses, *self.profiles) if card.open)
         return next(
             (f"{card.id}-{problem.field}" for card in cards if problem.field in card.shown_fields), ""
         )
+
+    @staticmethod
+    def name_of(problem: Problem) -> str:
+        """Return the name of the field that a problem is at; empty for none in particular."""
+        return FIELDS.get(problem.field, "")
 
     @classmethod
     def build(
@@ -237,7 +241,7 @@ class SpawnForm:
         session: str = "",
         *,
         free: Callable[[Profile], Free | None] = lambda _profile: None,
-        problem: Problem | None = None,
+        problems: tuple[Problem, ...] = (),
         from_link: bool = False,
         estimates: bool = False,
     ) -> SpawnForm:
@@ -255,7 +259,7 @@ class SpawnForm:
             Name of the server it starts.
         free
             Says what of a profile is free now.
-        problem
+        problems
             What is wrong with ``given``.
         from_link
             Whether ``given`` is of a link.
@@ -277,7 +281,7 @@ class SpawnForm:
                 _values(profile, chosen(profile)),
                 open=name == asked,
                 free=free(profile),
-                problem=problem if name == asked else None,
+                problems=problems if name == asked else (),
             )
             for name, profile in offered.profiles.items()
         ]
@@ -287,7 +291,7 @@ class SpawnForm:
             courses=tuple(card for card in cards if card.profile.course),
             profiles=tuple(card for card in cards if not card.profile.course),
             session=session,
-            problem=problem,
+            problems=problems,
             from_link=from_link,
             estimates=estimates,
         )

@@ -21,7 +21,7 @@ from carme_hub.spawner.errors import SessionError
 from carme_hub.spawner.estimate import Estimate, Refusal, told
 from carme_hub.spawner.estimates import ESTIMATES
 from carme_hub.spawner.people import Standing
-from carme_hub.spawner.request import JobRequest, Person, RequestError
+from carme_hub.spawner.request import JobRequest, Person, RequestError, mistakes
 from carme_hub.spawner.settings import SessionSettings
 from carme_hub.spawner.slurm import account_of
 
@@ -202,10 +202,13 @@ class OfferingSpawner(Asking, SessionSettings, Conventions):
         Raises
         ------
         SessionError
-            With status 400 and the sentence about what is not on offer.
+            With status 400 and a sentence about each thing that is not on offer.
         """
+        offered = self.offered()
+        if wrong := mistakes(options, offered):
+            raise _refused(*wrong)
         try:
-            request = JobRequest.of(options, self.offered())
+            request = JobRequest.of(options, offered)
             backend = self._backend(request.profile)
             if backend.people is not None:
                 standing = backend.people.known(self.user.name)
@@ -267,7 +270,13 @@ class OfferingSpawner(Asking, SessionSettings, Conventions):
         return ESTIMATES.known(self.user.name, request)
 
 
-def _refused(error: RequestError) -> SessionError:
+def _refused(*errors: RequestError) -> SessionError:
+    first = errors[0]
     return SessionError(
-        error.sentence, reason="options", status_code=400, field=error.field, short=error.short
+        " ".join(error.sentence for error in errors),
+        reason="options",
+        status_code=400,
+        field=first.field,
+        short=first.short,
+        mistakes=[(error.field, error.short) for error in errors],
     )

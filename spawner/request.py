@@ -187,6 +187,25 @@ class JobRequest:
         return {name: value for name, value in chosen.items() if value is not None}
 
 
+def mistakes(options: object, offered: Catalog) -> list[RequestError]:
+    """Return everything that is wrong with a request, each field once.
+
+    What depends on a wrong field is looked at with that field's default.
+    """
+    left = dict(options) if isinstance(options, Mapping) else options
+    found: list[RequestError] = []
+    while True:
+        try:
+            JobRequest.of(left, offered)
+        except RequestError as error:
+            found.append(error)
+            if not isinstance(left, dict) or error.field not in left or error.field == "profile":
+                return found
+            del left[error.field]
+        else:
+            return found
+
+
 def gres(gpu_type: str | None) -> str:
     """Return Slurm's name of the gres for a GPU type of the catalogue."""
     if gpu_type is None:

@@ -16,12 +16,10 @@ if TYPE_CHECKING:
 
     from carme_hub.records.maintenance import Maintenance
 
-FRESH = 3.0  # seconds for which an answer of the database counts
+FRESH = 3.0  # seconds for which an answer of the database counts, and between two looks for the pages
 PATIENCE = 2.0  # seconds that a start waits for it
-CLOSED = (
-    "The site is in maintenance and takes no new sessions at the moment. Sessions that run already go on. "
-    "Please try again later."
-)
+CLOSED = "This site is in maintenance and takes no new sessions at the moment."
+USUAL = "Running sessions are not affected. Please try again later."
 
 
 class Door:
@@ -42,6 +40,19 @@ class Door:
         self._known = maintenance.Maintenance()
         self._asked = -FRESH
         self._asking: asyncio.Task[Maintenance] | None = None
+        self._following: asyncio.Task[None] | None = None
+
+    def notice(self) -> str | None:
+        """Return the admins' text while the site is in maintenance, else None: as it was seconds ago."""
+        if self._following is None or self._following.done():
+            self._following = asyncio.create_task(self._follow(), name="carme-maintenance-pages")
+        return self._known.text.strip() if self._known.on else None
+
+    async def _follow(self) -> None:
+        """Look every few seconds, so that a page never waits for the database."""
+        while True:
+            await self.sentence()
+            await asyncio.sleep(FRESH)
 
     async def sentence(self) -> str:
         """Return what people read who want a session; empty while they can have one."""
@@ -50,7 +61,7 @@ class Door:
                 self._asking = asyncio.create_task(asyncio.to_thread(self._ask), name="carme-maintenance")
                 self._asking.add_done_callback(self._answered)
             await asyncio.wait([self._asking], timeout=PATIENCE)
-        return (self._known.text.strip() or CLOSED) if self._known.on else ""
+        return f"{CLOSED} {self._known.text.strip() or USUAL}" if self._known.on else ""
 
     def _ask(self) -> Maintenance:
         return maintenance.get(self._database.engine())
@@ -76,6 +87,6 @@ def attach(url: str, log: logging.Logger) -> Recorder:
     database = Database(url)
     recorder = Recorder(database, log)
     events.listen(recorder.take)
-    closed.ask(Door(database, log).sentence)
+    closed.ask(Door(database, log))
     atexit.register(recorder.close)
     return recorder

@@ -142,6 +142,11 @@ class PageHandler(Handler):
 
     proof_for_reading = False
 
+    async def prepare(self) -> None:
+        """Come in, and know what all pages say."""
+        await super().prepare()
+        await self.site.door.sentence()
+
     def nobody(self) -> None:
         """Let the hub say who it is; a form that was sent is lost."""
         if self.request.method not in READING:
@@ -151,6 +156,7 @@ class PageHandler(Handler):
     def render_page(self, template: str, **values: Any) -> None:
         """Answer with a filled-in template; see `carme_hub.service` for what it knows."""
         person = getattr(self, "person", None)
+        values = {"maintenance": self.site.door.notice(), **values}
         self.finish(self.site.pages.page(template, person, self._nonce, self.xsrf, values))
 
     def write_error(self, status_code: int, **problem: Any) -> None:

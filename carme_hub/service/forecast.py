@@ -7,8 +7,9 @@ those before it (`carme_hub.service.timeline`). As most jobs end before their li
 rule; new jobs of a higher priority can make it later.
 
 What this does not know, Slurm does: preemption, tiers of partitions, features, licences, fair shares that
-change. Of a job that Slurm holds for a limit of its owner's nobody knows when it may start; it is put
-nowhere. How many cores and GPUs a job has on each of several nodes is taken for the same on all.
+change. A job that Slurm holds for a limit of its owner's is put where Slurm expects its start, and nowhere
+when Slurm expects none. How many cores and GPUs a job has on each of several nodes is taken for the same on
+all.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jupyterhub.services.auth import HubOAuth
     from traitlets.config import Config
 
+    from carme_hub.records.attach import Door
     from carme_hub.service.pictures import Pictures
     from carme_hub.service.render import Pages
 
@@ -90,9 +91,21 @@ class Site:
     @cached_property
     def records(self) -> sa.Engine:
         """The project's database: `carme_hub.records` has the functions. Blocking: use it in threads."""
-        # Heavy, and first needed when somebody looks at something.
-        from carme_hub.authenticator.authenticator import CarmeAuthenticator  # noqa: PLC0415
-        from carme_hub.records import open_records  # noqa: PLC0415
+        from carme_hub.records import open_records  # noqa: PLC0415  heavy, and first needed on a look
+
+        return open_records(self._database_url)
+
+    @cached_property
+    def door(self) -> Door:
+        """Whether the site is in maintenance."""
+        from carme_hub.records.attach import Door  # noqa: PLC0415  as above
+        from carme_hub.records.recorder import Database  # noqa: PLC0415
+
+        return Door(Database(self._database_url), app_log)
+
+    @property
+    def _database_url(self) -> str:
+        from carme_hub.authenticator.authenticator import CarmeAuthenticator  # noqa: PLC0415  heavy, too
 
         given = self.config.CarmeAuthenticator.get("database_url", "")
-        return open_records(given or str(CarmeAuthenticator.database_url.default_value))
+        return given or str(CarmeAuthenticator.database_url.default_value)

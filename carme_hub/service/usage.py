@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 # What a node has of each resource, with its name.
 Kind = tuple[tuple[str, int], ...]
 
-# Reasons of jobs that nothing but a person, or another job of the same owner, can start.
+# Reasons of jobs that nothing but a person can start.
 _STUCK = re.compile(
     r"PartitionDown|PartitionInactive|PartitionConfig|PartitionNodeLimit|PartitionTimeLimit|BadConstraints"
-    r"|Account|Invalid|QOS|Assoc|InactiveLimit|Licenses|Deadline|Reservation|FedJobLock|SystemFailure"
+    r"|Account|Invalid|InactiveLimit|Deadline|FedJobLock|SystemFailure|.*NotAllowed|.*NotSupported"
     r"|.*launch failed.*|.*requeued.*held.*|.*not permitted",
     re.IGNORECASE,
 )
+# Reasons of jobs that other jobs of the same owner, or a calendar, keep waiting: only Slurm knows until when.
+_HELD_BY_LIMIT = re.compile(r"BeginTime|QOS|Assoc|Licenses|Reservation|Max.*PerAccount", re.IGNORECASE)
 _SOON = 60  # seconds until a job is gone that should have ended already
 
 
@@ -50,7 +52,7 @@ def in_line(job: Job) -> bool:
     """Say whether a job that waits starts by itself when it is its turn."""
     if not job.waits:
         return False
-    if job.reason == "BeginTime":
+    if _HELD_BY_LIMIT.match(job.reason) and not _STUCK.match(job.reason):
         return job.start is not None
     return job.reason.partition(",")[0] not in NOT_IN_LINE and not _STUCK.match(job.reason)
 

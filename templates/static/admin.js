@@ -1,7 +1,9 @@
 // The admins' pages, which work without this, too: lists that stay fresh, "all" beside the single boxes, and times
 // of forms in the reader's zone.
+import { language } from "./times.js";
+
 const EVERY = 10_000, SOON = 1_500;  // milliseconds between two looks
-const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const clock = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
 
 // ---- Parts of the page that are read again: what the server wrote takes the place of what was there.
 

@@ -1,4 +1,6 @@
 // The chart of a cluster's last and next day, drawn by uPlot. Nothing here fetches anything or holds a sentence.
+import { language } from "./times.js";
+
 const DAY = 86400;
 
 let uPlot; // loaded with the first chart
@@ -40,8 +42,8 @@ function highest(data) {
 
 /** Label the hours; a midnight is the day that begins. */
 function labels(_, splits) {
-  const hour = new Intl.DateTimeFormat(undefined, { hour: "numeric" });
-  const day = new Intl.DateTimeFormat(undefined, { weekday: "short" });
+  const hour = new Intl.DateTimeFormat(language, { hour: "numeric", minute: "2-digit" });
+  const day = new Intl.DateTimeFormat(language, { weekday: "short" });
   return splits.map((at) => {
     const when = new Date(at * 1000);
     return (when.getHours() ? hour : day).format(when);
@@ -113,7 +115,7 @@ export async function draw(box, shown, now, say) {
   const options = {
     width: Math.max(box.clientWidth, 100),
     height: box.clientHeight,
-    padding: [18, 8, 0, 0],
+    padding: [18, 28, 0, 0], // so that the last hour is whole
     legend: { show: false },
     cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
     scales: {
@@ -121,7 +123,7 @@ export async function draw(box, shown, now, say) {
       y: { range: [0, highest(data)] },
     },
     axes: [
-      { ...axis, size: 26, gap: 4, space: 55, values: labels, incrs: [1, 2, 3, 4, 6, 12, 24].map((hours) => hours * 3600), font: "11px system-ui, sans-serif" },
+      { ...axis, size: 26, gap: 4, space: 60, values: labels, incrs: [1, 2, 3, 4, 6, 12, 24].map((hours) => hours * 3600), font: "11px system-ui, sans-serif" },
       { ...axis, size: 40, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000], font: "11px system-ui, sans-serif" },
     ],
     series: [

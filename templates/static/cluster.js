@@ -1,6 +1,6 @@
 // The card of the clusters: numbers, chart and nodes, from what the service says. All sentences are the page's.
 import { columns, draw } from "./chart.js";
-import { clock } from "./times.js";
+import { clock, language } from "./times.js";
 
 const card = document.querySelector("[data-cluster]");
 const part = (name, within = card) => within.querySelector(`[data-${name}]`);
@@ -25,8 +25,8 @@ function nameOf(resource) {
   return [words("names", family), ...type].join(" ");
 }
 
-const hourOf = new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "numeric", minute: "2-digit" });
-const number = new Intl.NumberFormat();
+const hourOf = new Intl.DateTimeFormat(language, { weekday: "short", hour: "numeric", minute: "2-digit" });
+const number = new Intl.NumberFormat(language);
 const current = () => told?.clusters.find((one) => one.name === part("which").value) ?? told?.clusters[0];
 
 async function ask(what) {

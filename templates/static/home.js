@@ -3,6 +3,7 @@
 import { showCluster } from "./cluster.js";
 import { live } from "./live.js";
 import { showLately } from "./lately.js";
+import { showUrgentMessages, showUrgentNews } from "./banner.js";
 import { showMessages, showNews } from "./news.js";
 import { openDetails } from "./session-details.js";
 import { showLimits } from "./time-limit.js";
@@ -216,9 +217,13 @@ showMoments();
 live({
   sessions: hearSessions,
   cluster: showCluster,
-  news: showNews,
+  news: (told) => {
+    showNews(told);
+    showUrgentNews(told);
+  },
   notices: (told) => {
     showMessages(told);
+    showUrgentMessages(told);
     if (told.notices.some((one) => ["ended", "failed"].includes(one.kind) && Date.now() / 1000 - one.at < 60)) refresh();
   },
   offline: (since) => {

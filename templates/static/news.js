@@ -5,7 +5,7 @@ const MOST = 5; // messages; the others are on their own page
 const LEVELS = ["info", "success", "warning", "danger"];
 
 /** The nodes of HTML that the service has made and cleaned (carme_hub/service/markdown.py); no script runs in it. */
-function nodesOf(html) {
+export function nodesOf(html) {
   return [...new DOMParser().parseFromString(html, "text/html").body.childNodes].map((node) => document.adoptNode(node));
 }
 

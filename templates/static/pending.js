@@ -1,5 +1,7 @@
 // The waiting page, live: follows the hub's progress events, counts the time, and opens the session when it is
 // ready. All sentences stand in the page or come with the events; they are written as text, never as HTML.
+import { language } from "./times.js";
+
 const SECOND = 1000;
 const SILENCE = 30 * SECOND; // the hub says something every 8 seconds, if only an empty line
 const SOON = 1 * SECOND;
@@ -10,7 +12,7 @@ const COVERED = 0.9;
 const root = document.querySelector("[data-waiting]");
 const words = root.dataset;
 const find = (selector) => root.querySelector(selector);
-const language = document.documentElement.lang || undefined;
+const pageLanguage = document.documentElement.lang || undefined;
 
 let event = JSON.parse(words.event);
 let bar = event.progress;
@@ -24,13 +26,13 @@ const now = () => performance.now() / SECOND + ahead;
 function clock(moment) {
   const date = new Date(moment * SECOND);
   const today = date.toDateString() === new Date().toDateString();
-  return new Intl.DateTimeFormat(undefined, today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" }).format(date);
+  return new Intl.DateTimeFormat(language, today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" }).format(date);
 }
 
 function relative(seconds) {
   const size = Math.abs(seconds);
   const [unit, length] = size < 60 ? ["second", 1] : size < 3600 ? ["minute", 60] : size < 172800 ? ["hour", 3600] : ["day", 86400];
-  return new Intl.RelativeTimeFormat(language, { numeric: "always" }).format(Math.round(seconds / length), unit);
+  return new Intl.RelativeTimeFormat(pageLanguage, { numeric: "always" }).format(Math.round(seconds / length), unit);
 }
 
 // --- The page ---

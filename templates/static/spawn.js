@@ -1,5 +1,7 @@
 // The start page's additions: totals that follow the fields, Slurm's estimate for exactly this request, times to
 // click, a link, a search. Without it the page starts sessions just the same.
+import { language } from "./times.js";
+
 const DEBOUNCE = 600; // milliseconds without a change before Slurm is asked
 const STALE = 10000; // milliseconds after which an answer is asked for anew before the click
 const PATIENCE = 15000; // milliseconds for an answer
@@ -131,7 +133,7 @@ function when(start) {
   const today = date.toDateString() === new Date().toDateString();
   return {
     when: new Intl.RelativeTimeFormat(undefined, { numeric: "always" }).format(Math.round(amount), unit),
-    clock: new Intl.DateTimeFormat(undefined, today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" }).format(date),
+    clock: new Intl.DateTimeFormat(language, today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" }).format(date),
   };
 }
 
@@ -208,8 +210,8 @@ async function ask(form) {
         await askForecast(form, answer, own);
       }
     } else if (response.status === 400 && answer.short) {
-      const shown = showError(form, answer.field, answer.short);
-      tell(form, "fa-circle-exclamation text-danger", say.refused, shown ? "" : answer.sentence);
+      const all = (answer.mistakes ?? [answer]).map(({ field, short }) => showError(form, field, short));
+      tell(form, "fa-circle-exclamation text-danger", say.refused, all.every(Boolean) ? "" : answer.sentence);
     } else {
       tell(form, "fa-circle-question text-body-secondary", "", answer.sentence || say.failed);
     }

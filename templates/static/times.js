@@ -1,6 +1,9 @@
 // Times and durations in the reader's words. Nothing here touches a page by itself, so any module may import it.
 const MINUTE = 60;
 
+/** Clocks and dates as the reader's own language writes them, which need not be that of the browser's menus. */
+export const language = navigator.languages?.length ? [...navigator.languages] : undefined;
+
 /** Write seconds for people: "2 d 3 h 5 min". `units` are the page's words for days, hours, minutes. */
 export function words(seconds, soon, units) {
   if (seconds < MINUTE) {
@@ -21,5 +24,5 @@ export function clock(moment) {
   const when = new Date(moment * 1000);
   const today = new Date().toDateString() === when.toDateString();
   const style = today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" };
-  return new Intl.DateTimeFormat(undefined, style).format(when);
+  return new Intl.DateTimeFormat(language, style).format(when);
 }

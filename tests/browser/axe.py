@@ -68,4 +68,15 @@ def faults(page: Page, *without: str) -> list[str]:
 def assert_good(page: Page, *without: str) -> None:
     """Fail with everything that is wrong with the page."""
     wrong = faults(page, *without)
+    # Each of our pages has one main part and one heading, of one size everywhere.
+    parts = page.evaluate(
+        "[document.querySelectorAll('main').length, "
+        "[...document.querySelectorAll('h1:not(.visually-hidden)')].map(h => getComputedStyle(h).fontSize)]"
+    )
+    size = page.evaluate(
+        "(() => { const h = document.createElement('h1'); h.className = 'h2'; document.body.append(h); "
+        "const size = getComputedStyle(h).fontSize; h.remove(); return size; })()"
+    )
+    if parts[0] != 1 or parts[1] not in ([size], []):
+        wrong.append(f"main parts: {parts[0]}, sizes of headings: {parts[1]} (should be {size})")
     assert not wrong, f"{page.url}\n" + "\n".join(wrong)

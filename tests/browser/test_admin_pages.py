@@ -123,6 +123,7 @@ def test_what_an_admin_announces_is_read_at_home(site, person, browser):
     heading(page, "Change an announcement")
     axe.assert_good(page)
     keyboard.press(page, page.get_by_role("button", name="Remove"))
+    keyboard.press(page, page.get_by_role("dialog").get_by_role("button", name="Remove"))
     told(page).to_contain_text("It is removed")
     context.close()
 
@@ -139,6 +140,7 @@ def test_while_maintenance_is_on_nobody_but_admins_starts(site, person, page):
     expect(page.get_by_text("switched on by adam")).to_be_visible()
     axe.assert_good(page)
     until(lambda: "New disks until noon." in noah.ask(profile="ml101").text, "the refusal")
+    assert "in maintenance" in noah.ask(profile="ml101").text
     keyboard.press(page, page.get_by_role("button", name="Switch maintenance off"))
     told(page).to_contain_text("Maintenance is off")
 

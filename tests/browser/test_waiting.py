@@ -157,6 +157,12 @@ def test_a_named_session_is_cancelled_while_it_waits_and_no_other(site, rosa, en
     page.goto("/hub/spawn-pending/rosa/work")
     expect(page.get_by_role("heading", name="work")).to_be_visible()
     press(page, page.get_by_role("button", name="Cancel the session"))
+    # It asks first; whoever says no keeps the place.
+    dialog = page.get_by_role("dialog")
+    press(page, dialog.get_by_role("button", name="Keep it"))
+    expect(dialog).to_have_count(0)
+    press(page, page.get_by_role("button", name="Cancel the session"))
+    press(page, dialog.get_by_role("button", name="Cancel the session"))
     page.wait_for_url("**/hub/home")
     until(lambda: site.jobs("rosa") == jobs[:1], "the end of the named session's job only")
     servers = rosa.api("GET", "/users/rosa").json()["servers"]
@@ -264,6 +270,7 @@ def test_an_admin_sees_whose_session_it_is_and_stays_oneself(site, rosa, person,
     expect(page.locator("#login_widget")).to_contain_text("adam")
     reach(page, page.get_by_role("button", name="Cancel the session"))
     page.keyboard.press("Enter")
+    press(page, page.get_by_role("dialog").get_by_role("button", name="Cancel the session"))
     page.wait_for_url("**/hub/admin")
     until(lambda: not site.jobs("rosa"), "the job's end")
 

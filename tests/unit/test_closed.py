@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from carme_hub.spawner import closed
@@ -22,13 +24,22 @@ def one(make, monkeypatch):
     return made
 
 
-async def says(sentence):
-    return sentence
+@dataclass
+class Says:
+    """What the site's database would say."""
+
+    said: str
+
+    async def sentence(self):
+        return self.said
+
+    def notice(self):
+        return self.said or None
 
 
 @pytest.fixture
 def shut(one):
-    closed.ask(lambda: says(SENTENCE))
+    closed.ask(Says(SENTENCE))
     return one
 
 
@@ -40,10 +51,28 @@ async def test_a_start_by_program_is_refused_before_anything_is_submitted(shut, 
     assert shut.child is None
 
 
-async def test_a_form_is_refused_and_comes_back_as_it_was_filled_in(shut):
+async def test_a_form_is_refused_and_comes_back_as_it_was_filled_in(shut, monkeypatch):
     with pytest.raises(SessionError, match="down until nine"):
         await shut.run_options_from_form({"profile": ["gpu"], "gpus": ["2"]})
+    monkeypatch.setattr(closed, "_ASKED", [])
     assert (await shut.form()).profiles[0].values["gpus"] == "2"
+
+
+async def test_the_start_page_has_no_fields(shut):
+    form = await shut.form()
+    assert form.closed
+    assert (form.profiles, form.courses) == ((), ())
+    shut.user.admin = True
+    form = await shut.form()
+    assert form.profiles
+    assert not form.closed
+
+
+@pytest.mark.usefixtures("shut")
+def test_all_pages_are_told_at_once():
+    assert closed.notice() == SENTENCE
+    closed._ASKED[:] = [Says("")]
+    assert closed.notice() is None
 
 
 @pytest.mark.parametrize(
@@ -62,6 +91,6 @@ async def test_admins_are_let_in(shut, admin, scopes, let_in):
 
 
 async def test_an_open_site_lets_everybody_in(one):
-    closed.ask(lambda: says(""))
+    closed.ask(Says(""))
     assert await closed.sentence(one.user) == ""
     await closed.check(one.user)

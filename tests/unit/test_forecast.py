@@ -186,6 +186,17 @@ def test_what_does_not_start_by_itself_is_put_nowhere_and_in_nobodys_way(reason)
     assert (minutes(world, 1), minutes(world, 2)) == (None, 0)
 
 
+@pytest.mark.parametrize("reason", ["QOSMaxGRESPerUser", "AssocGrpCpuLimit", "MaxGRESPerAccount", "Licenses"])
+def test_a_job_held_by_a_limit_is_put_where_slurm_expects_it(reason):
+    held = waits(1, 60, priority=9, reason=reason, start=NOW + 600)
+    assert minutes(World([1], [0], waiting=[held]), 1) == 10
+
+
+@pytest.mark.parametrize("reason", ["QOSNotAllowed", "AccountNotAllowed", "PartitionDown"])
+def test_a_job_that_cannot_start_is_put_nowhere_whatever_slurm_expected_once(reason):
+    assert minutes(World([1], [0], waiting=[waits(1, 60, reason=reason, start=NOW + 600)]), 1) is None
+
+
 def test_a_job_with_a_begin_starts_then():
     later = waits(1, 60, priority=9, reason="BeginTime", start=NOW + 600)
     assert minutes(World([1], [0], waiting=[later, waits(2, 10), waits(3, 11)]), 1) == 10

@@ -26,11 +26,11 @@ def site(*profiles):
     return Catalog.load({"base": base, "ml": base | {"title": "ML"}}, {}, list(profiles))
 
 
-def one(given=None, *, free=None, problem=None, **values):
+def one(given=None, *, free=None, problems=(), **values):
     """Return the card of a site with one profile."""
     catalog = site({"name": "p", "title": "P", "max_time": "8:00:00"} | values)
     chosen = {"profile": "p", **(given or {})}
-    form = SpawnForm.build(catalog, chosen, free=lambda _profile: free, problem=problem)
+    form = SpawnForm.build(catalog, chosen, free=lambda _profile: free, problems=problems)
     return (form.courses + form.profiles)[0]
 
 
@@ -84,15 +84,15 @@ def test_of_many_the_last_choice_stands_first():
 def test_a_problem_belongs_to_the_field_of_the_profile_that_was_asked_for():
     catalog = site({"name": "a", "title": "A", "max_nodes": 3}, {"name": "b", "title": "B", "max_nodes": 3})
     problem = Problem("nodes", "7 asked")
-    form = SpawnForm.build(catalog, {"profile": "b", "nodes": "7"}, problem=problem)
+    form = SpawnForm.build(catalog, {"profile": "b", "nodes": "7"}, problems=(problem,))
     a, b = form.profiles
     assert (a.error("nodes"), b.error("nodes"), b.error("time")) == ("", "7 asked", "")
-    assert form.problem_at == "profile-b-nodes"
+    assert form.place_of(problem) == "profile-b-nodes"
     for field in ("gpus", "profile", "", "account"):  # no field of this page
-        form = SpawnForm.build(catalog, {"profile": "b"}, problem=Problem(field, "no"))
-        assert form.problem_at == ""
-    assert SpawnForm.build(catalog, {}, problem=problem).problem_at == ""
-    assert one({"cpus": "9"}, problem=Problem("cpus", "9 asked"), max_cpus=4).advanced_used
+        form = SpawnForm.build(catalog, {"profile": "b"}, problems=(Problem(field, "no"),))
+        assert form.place_of(form.problems[0]) == ""
+    assert SpawnForm.build(catalog, {}, problems=(problem,)).place_of(problem) == ""
+    assert one({"cpus": "9"}, problems=(Problem("cpus", "9 asked"),), max_cpus=4).advanced_used
 
 
 def test_what_a_course_would_start_is_its_own_whatever_was_chosen_before():
@@ -164,7 +164,7 @@ def test_bounds_stand_beside_the_field(html):
 
 
 def test_a_refused_field_is_marked_described_and_the_first_to_have_the_focus(html):
-    page = html(one({"nodes": "<9>"}, problem=Problem("nodes", "<9> asked"), max_nodes=3))
+    page = html(one({"nodes": "<9>"}, problems=(Problem("nodes", "<9> asked"),), max_nodes=3))
     (field,) = re.findall(r'<input [^>]*name="nodes"[^>]*>', page)
     assert 'aria-invalid="true"' in field
     assert "autofocus" in field

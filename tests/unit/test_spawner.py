@@ -250,13 +250,26 @@ async def test_what_is_wrong_comes_back_at_its_field_once(make):
     with pytest.raises(SessionError):
         await one.run_options_from_form({"profile": ["gpu"], "gpus": ["9"]})
     form = await one.form()
-    assert form.problem_at == "profile-gpu-gpus"
+    assert form.place_of(form.problems[0]) == "profile-gpu-gpus"
     assert form.profiles[0].error("gpus") == "9 asked, 1 to 4 allowed in “GPU session”."
-    assert (await one.form()).problem is None
+    assert (await one.form()).problems == ()
     with pytest.raises(SessionError):
         one.options_from_query({"profile": ["gpu"], "nodes": ["7"]})
     form = await one.form()
-    assert (form.problem_at, form.from_link) == ("profile-gpu-nodes", True)
+    assert (form.place_of(form.problems[0]), form.from_link) == ("profile-gpu-nodes", True)
+
+
+async def test_all_that_is_wrong_is_told_at_once(make):
+    one = make()
+    with pytest.raises(SessionError) as refused:
+        await one.run_options_from_form(
+            {"profile": ["gpu"], "gpus": ["9"], "nodes": ["x"], "time": ["tomorrow"]}
+        )
+    form = await one.form()
+    assert [problem.field for problem in form.problems] == ["gpus", "nodes", "time"]
+    for option in ("gpus", "nodes", "time"):
+        assert form.profiles[0].error(option)
+        assert f"({option})" in refused.value.jupyterhub_message
 
 
 async def test_a_wrong_form_is_a_400_and_is_shown_again_with_what_was_typed(make):
