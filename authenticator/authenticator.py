@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import Any
 
-from carme_hub.authenticator import answers, credentials, logins
+from carme_hub.authenticator import answers, credentials, logins, sign_out
 from carme_hub.authenticator.audit import REFUSED, Event
 from carme_hub.authenticator.directory import DirectoryUnreachableError, Person
 from carme_hub.authenticator.doors import handlers
@@ -213,6 +213,7 @@ class CarmeAuthenticator(Proofs):
                 "CarmeAuthenticator.enrolment is 'first-login': a stolen password is enough to become "
                 "somebody who has not enrolled yet."
             )
+        sign_out.install()
         # What the hub is made of stays: looking through it for garbage stopped the loop for 0.2 s at a time.
         gc.collect()
         gc.freeze()

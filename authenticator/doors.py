@@ -8,12 +8,14 @@ from carme_hub.authenticator import (
     enrol_pages,
     pages,
     passkey_pages,
+    sign_out,
     static,
     tokens,
 )
 
 handlers: list[tuple[Any, ...]] = [
     *pages.handlers,
+    *sign_out.handlers,
     *tokens.handlers,
     *enrol_pages.handlers,
     *account_pages.handlers,

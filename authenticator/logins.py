@@ -5,6 +5,41 @@ from typing import Any
 from jupyterhub.orm import APIToken
 from jupyterhub.utils import new_token
 
+from carme_hub.authenticator.answers import GateUnavailableError
+
+DAY = 86400  # seconds
+LONGEST_DAYS = 31  # in which tornado takes a signed cookie where nothing else is configured
+
+
+async def end_login(handler: Any, user: Any, session_id: str) -> None:
+    """
+    End one login wherever its cookies are, with all that it has opened, or is about to, elsewhere.
+
+    Where the gate's database cannot keep that, all logins of the person end: one that was signed out of must
+    not come back with the next start of the hub.
+
+    Parameters
+    ----------
+    handler
+        Of the request.
+    user
+        JupyterHub's `User`, whose login it is.
+    session_id
+        The login's cookie ``jupyterhub-session-id``.
+    """
+    ended = handler.authenticator.store.ended
+    ended.add(session_id, DAY * (handler.cookie_max_age_days or LONGEST_DAYS))
+    for one in [*user.orm_user.oauth_codes, *user.orm_user.api_tokens]:
+        if session_id and one.session_id == session_id:
+            user.db.delete(one)
+    user.db.commit()
+    try:
+        await handler.authenticator.in_thread(lambda: ended.keep(session_id))
+    except GateUnavailableError as error:
+        handler.log.warning("That %s signed out is not kept (%s): all of their logins end", user.name, error)
+        user.orm_user.cookie_id = new_token()
+        user.db.commit()
+
 
 def end_logins(user: Any) -> None:
     """

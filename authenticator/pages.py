@@ -8,7 +8,7 @@ from jupyterhub.utils import url_path_join
 from tornado import web
 from tornado.httputil import url_concat
 
-from carme_hub.authenticator import answers, client
+from carme_hub.authenticator import answers, client, logins
 
 MAX_SHOWN_NAME = 32  # characters
 
@@ -97,6 +97,7 @@ class LoginPage(GatePage, LoginHandler):  # type: ignore[misc] # JupyterHub ship
             if name in self.request.body_arguments
         }
         shown = data.get("username", "")[:MAX_SHOWN_NAME]
+        before, session_id = self.current_user, self.get_session_cookie() or ""
         try:
             user = await self.login_user(data)
         except answers.GateError as error:
@@ -106,6 +107,8 @@ class LoginPage(GatePage, LoginHandler):  # type: ignore[misc] # JupyterHub ship
         if not user:
             await self._again(403, answers.LOGIN_REFUSED, shown)
             return
+        if before is not None:  # whose cookies the new ones take the place of, and nobody could end any more
+            await logins.end_login(self, before, session_id)
         self._jupyterhub_user = user
         client.remember_browser(self, user.name)
         self.redirect(self._first_page(user))

@@ -15,6 +15,7 @@ from carme_hub.authenticator import credentials, recovery, throttle, totp
 from carme_hub.authenticator.attempts import Attempts, of_account
 from carme_hub.authenticator.audit import Audit
 from carme_hub.authenticator.database import open_engine, write
+from carme_hub.authenticator.ended import EndedLogins
 from carme_hub.authenticator.enrolments import (
     Enrolments,
     end_logins,
@@ -117,6 +118,7 @@ class Store:
         self.passkeys = Passkeys(self.engine, box)
         self.attempts = Attempts(self.engine)
         self.audit = Audit(self.engine, audit_file, audit_days, report)
+        self.ended = EndedLogins(self.engine)
 
     def close(self) -> None:
         """Close all connections."""

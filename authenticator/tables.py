@@ -82,3 +82,11 @@ audit = sa.Table(
     sa.Index("ix_carme_audit_account_id", "account", "id"),
     sa.Index("ix_carme_audit_time", "time"),
 )
+
+# Logins that somebody has signed out of: their cookies count no more (`ended`).
+ended_login = sa.Table(
+    "carme_ended_login",
+    metadata,
+    sa.Column("session_hash", sa.String(64), primary_key=True),  # SHA-256 of the session's id, in hex
+    sa.Column("until", sa.BigInteger, nullable=False),  # when its cookies have expired by themselves
+)

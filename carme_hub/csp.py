@@ -14,6 +14,10 @@ from jinja2.ext import Extension
 from jinja2.lexer import Token
 from jupyterhub.apihandlers import APIHandler
 from jupyterhub.handlers.base import BaseHandler
+from jupyterhub.handlers.static import CacheControlStaticFilesHandler
+from tornado.web import HTTPError
+
+from carme_hub.navigation import OPENER, WORKER, navigates, registers_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -89,6 +93,10 @@ def form_targets(subdomain_host: str, redirects: Iterable[str]) -> set[str]:
 # JupyterHub's own, which `NonceExtension` puts ours in place of.
 _hub_policy = BaseHandler.content_security_policy
 _hub_namespace = BaseHandler.template_namespace
+_hub_render = BaseHandler.render_template
+_hub_headers = BaseHandler.set_default_headers
+_hub_prepare = BaseHandler.prepare
+_hub_check = APIHandler.check_xsrf_cookie
 
 
 # What else the hub's pages know: functions from a handler to names and values.
@@ -116,6 +124,60 @@ def _page_namespace(handler: Any) -> dict[str, Any]:
     return known
 
 
+# What a page proves itself with, to the hub and to the service.
+_PROOFS = ("xsrf", "xsrf_token", "carme_xsrf")
+
+
+def _page(handler: Any, name: str, sync: bool = False, **given: Any) -> Any:
+    """Draw a page; what a script has fetched gets no proofs."""
+    if not navigates(handler.request.headers):
+        given |= dict.fromkeys(_PROOFS, "")
+    return _hub_render(handler, name, sync, **given)
+
+
+def _headers(handler: Any) -> None:
+    _hub_headers(handler)
+    handler.set_header(*OPENER)
+
+
+def _refuse_worker(handler: Any) -> None:
+    if registers_worker(handler.request.headers):
+        raise HTTPError(403, WORKER)
+
+
+async def _prepare(handler: Any) -> None:
+    # A script of any page of this origin can give itself the address of a page of the hub's, and its cookies.
+    handler.settings.setdefault("xsrf_cookie_kwargs", {})["httponly"] = True
+    if registers_worker(handler.request.headers):
+        handler._jupyterhub_user = None  # noqa: SLF001 - the error's page asks who it is for
+        handler.expanded_scopes, handler.parsed_scopes = set(), {}
+        raise HTTPError(403, WORKER)
+    await _hub_prepare(handler)
+
+
+def _check_api(handler: Any) -> None:
+    """Want the proof of every script that comes with a cookie.
+
+    JupyterHub takes ``no-cors`` for an embedded picture, whose page does not see it. A script of the same
+    origin that fetches so does see the answer.
+    """
+    by_cookie = getattr(handler, "_jupyterhub_user", None) is not None and not getattr(
+        handler, "_token_authenticated", False
+    )
+    if by_cookie and handler.request.headers.get("Sec-Fetch-Mode") == "no-cors":
+        raise HTTPError(403, "The hub's API is not for pages to embed.")
+    _hub_check(handler)
+
+
+def _guard_origin() -> None:
+    """Have the hub's answers tell their proofs to nobody but their own pages."""
+    BaseHandler.render_template = _page
+    BaseHandler.set_default_headers = _headers
+    BaseHandler.prepare = _prepare
+    CacheControlStaticFilesHandler.prepare = _refuse_worker
+    APIHandler.check_xsrf_cookie = _check_api
+
+
 class NonceExtension(Extension):
     """Give each ``<script`` in a template's own text the nonce of the response, and the pages their policy.
 
@@ -131,6 +193,7 @@ class NonceExtension(Extension):
         super().__init__(environment)
         BaseHandler.content_security_policy = property(_page_policy)
         BaseHandler.template_namespace = property(_page_namespace)
+        _guard_origin()
 
     def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
         """Put ``nonce="{{ csp_nonce }}"`` into the tags."""

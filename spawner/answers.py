@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from carme_hub.spawner import units
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -25,7 +27,8 @@ QUEUE = {
     "priority": "%Q",
     "owner": "%U",
 }
-ACCOUNTING = ("JobIDRaw", "State", "ExitCode", "Reason")
+ACCOUNTING = ("JobIDRaw", "State", "ExitCode", "Reason", "TimelimitRaw", "AllocTRES", "NNodes")
+_NEEDED = 4  # of these; the others make a sentence better
 NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _EXIT = re.compile(r"([0-9]{1,3}):([0-9]{1,3})")
 
@@ -118,12 +121,23 @@ class Picture:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended, from accounting or the controller's memory."""
+    """How a job ended, from accounting or the controller's memory.
+
+    Attributes
+    ----------
+    limit
+        The job's time limit at its end, in minutes: it may have been changed since it was asked for. None
+        where there is none, or nobody says.
+    memory
+        MiB that it could have on each node at its end; None where nobody says.
+    """
 
     state: str
     reason: str = ""
     exit_code: int = 0
     signal: int = 0
+    limit: int | None = field(default=None, compare=False)
+    memory: int | None = field(default=None, compare=False)
 
 
 def parse_queue(text: str, wanted: Collection[int]) -> tuple[dict[int, QueueEntry], bool]:
@@ -197,7 +211,23 @@ def parse_job(text: str, owner: int | None = None) -> Ending | None:
         return None
     reason = re.search(r"\sReason=(\S+)", text)
     code = re.search(r"\sExitCode=([0-9:]+)", text)
-    return _ending(state[1], reason[1] if reason else "", code[1] if code else "")
+    limit = re.search(r"\sTimeLimit=(\S+)", text)
+    # The first are what was allocated (AllocTRES since Slurm 23.02).
+    tres, nodes = re.search(r"\s(?:Alloc)?TRES=(\S+)", text), re.search(r"\sNumNodes=(\d+)", text)
+    return replace(
+        _ending(state[1], reason[1] if reason else "", code[1] if code else ""),
+        limit=units.minutes_or_none(limit[1]) if limit else None,
+        memory=_memory(tres[1] if tres else "", nodes[1] if nodes else ""),
+    )
+
+
+def _memory(tres: str, nodes: str) -> int | None:
+    """Return the MiB on each node, of what Slurm writes as ``cpu=4,mem=4G,node=2``."""
+    total, count = re.search(r"(?:^|,)mem=([0-9]+(?:\.[0-9]+)?)([KMGT]?)", tres), _number(nodes)
+    if total is None or not count:
+        return None
+    size = {"K": 1 / 1024, "": 1.0, "M": 1.0, "G": 1024.0, "T": 1024.0**2}[total[2]]
+    return round(float(total[1]) * size / count)
 
 
 def parse_accounting(text: str, job_id: int) -> Ending | None:
@@ -205,16 +235,20 @@ def parse_accounting(text: str, job_id: int) -> Ending | None:
     found = None
     for line in text.splitlines():
         values = dict(zip(ACCOUNTING, line.split(SEPARATOR), strict=False))
-        if len(values) < len(ACCOUNTING):
+        if len(values) < _NEEDED:
             continue
         if values["JobIDRaw"] == str(job_id):
-            found = _ending(values["State"], values["Reason"], values["ExitCode"])
+            found = replace(
+                _ending(values["State"], values["Reason"], values["ExitCode"]),
+                limit=_number(values.get("TimelimitRaw", "")),
+                memory=_memory(values.get("AllocTRES", ""), values.get("NNodes", "")),
+            )
         elif (
             found is not None
             and values["JobIDRaw"] == f"{job_id}.batch"
             and values["State"] == "OUT_OF_MEMORY"
         ):
-            found = Ending("OUT_OF_MEMORY", found.reason, found.exit_code, found.signal)
+            found = replace(found, state="OUT_OF_MEMORY")
     return found
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LINES = 15
 _FATAL = re.compile(r"^FATAL:\s*(.+)$", re.MULTILINE)
 _MOUNT = re.compile(r"^carme: (the mount .+)$", re.MULTILINE)
+# What jupyter_server says when its "shutdown_no_activity_timeout" is over, and when it is asked to end.
+_IDLE = re.compile(r"No (?:kernels|activity) for ([0-9]{1,9}) seconds; shutting down")
+_SHUT_DOWN = re.compile(r"Shutting down on /api/shutdown request")
 # What a terminal or a reader would act on: escapes, control characters, directions of text.
 _ESCAPES = re.compile(
     r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\u200e\u200f]"
@@ -36,7 +39,7 @@ def sentence(
     ending
         What Slurm knows; None when it knows nothing.
     request
-        What was asked for, for limits and names.
+        What was asked for, for names, and for limits where Slurm does not say how they were at the end.
     home
         The person's home folder.
     log
@@ -51,8 +54,8 @@ def _cause(ending: Ending | None, request: JobRequest, home: str, log: str) -> s
     if ending is None or ending.state == UNKNOWN:
         return "Slurm does not know its job any more."
     by_state = {
-        "OUT_OF_MEMORY": _out_of_memory(request),
-        "TIMEOUT": f"its time limit of {spoken(request.time)} was over.",
+        "OUT_OF_MEMORY": _out_of_memory(ending.memory or request.memory),
+        "TIMEOUT": f"its time limit of {spoken(ending.limit or request.time)} was over.",
         "DEADLINE": "its deadline was over.",
         "NODE_FAIL": "its compute node failed. Starting it again usually helps.",
         "BOOT_FAIL": "its compute node could not be started. Starting it again usually helps.",
@@ -62,11 +65,23 @@ def _cause(ending: Ending | None, request: JobRequest, home: str, log: str) -> s
     }
     if ending.state in by_state:
         return by_state[ending.state]
+    if ending.state == "COMPLETED" and not ending.exit_code:
+        return _by_itself(log)
     return _by_exit_code(ending, request, home, log) or _by_log(log) or _plain(ending)
 
 
-def _out_of_memory(request: JobRequest) -> str:
-    limit = f" of {units.spoken_memory(request.memory)} on each node" if request.memory else ""
+def _by_itself(log: str) -> str:
+    """Say why a server ended that nobody outside asked to, by what jupyter_server writes then."""
+    idle = _IDLE.findall(log)
+    if idle:
+        return f"it was not used for {spoken(max(int(idle[-1]) // 60, 1))}, and its own settings end it then."
+    if _SHUT_DOWN.search(log):
+        return "it was shut down from inside, by “Shut Down” in its menu or by a program."
+    return "its server stopped by itself."
+
+
+def _out_of_memory(memory: int | None) -> str:
+    limit = f" of {units.spoken_memory(memory)} on each node" if memory else ""
     return f"it used more memory than its limit{limit}. Ask for more, or load less at the start."
 
 
@@ -105,8 +120,6 @@ def _by_log(log: str) -> str | None:
 def _plain(ending: Ending) -> str:
     if ending.signal:
         return f"it was ended by signal {ending.signal}."
-    if ending.state == "COMPLETED" and not ending.exit_code:
-        return "its server stopped by itself."
     why = f" ({ending.reason})" if ending.reason and ending.reason != "NonZeroExitCode" else ""
     return f"its server stopped with exit code {ending.exit_code}{why}."
 

@@ -14,6 +14,8 @@ from jupyterhub.slugs import is_valid_safe_slug
 from sqlalchemy.orm import object_session
 from tornado import web
 
+from carme_hub.spawner import reserved
+
 WRONG = (
     "A session's name has at most 30 characters: lower case letters, digits and single hyphens, "
     "with a letter at first and no hyphen at the end."
@@ -35,9 +37,16 @@ def drop_unused(user: Any, name: str) -> None:
     # Nothing that a start leaves behind: neither a time, nor options, nor a state, nor a name to be shown.
     if row.server or row.started or row.user_options or row.state or row.display_name not in {"", None, name}:
         return
-    user.spawners.pop(name)
-    session.delete(row)
-    session.commit()
+    remove(user, name)
+
+
+def remove(user: Any, name: str) -> None:
+    """Remove the row of a named server, and what the hub has of it."""
+    row: Any = user.spawners.pop(name).orm_spawner
+    session = object_session(row)
+    if session is not None:
+        session.delete(row)
+        session.commit()
 
 
 class NamedSessionHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub has no types
@@ -51,9 +60,10 @@ class NamedSessionHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub has 
         if not self.allow_named_servers:
             raise web.HTTPError(404)
         # Servers of before JupyterHub 6 may have other names.
-        if name and not is_valid_safe_slug(name) and name not in user.orm_spawners:
+        wrong = WRONG if name and not is_valid_safe_slug(name) and name not in user.orm_spawners else ""
+        if sentence := wrong or reserved.problem(name):
             self.set_status(400)
-            self.finish(await self.render_template("wrong_name.html", sentence=WRONG, asked=name[:60]))
+            self.finish(await self.render_template("wrong_name.html", sentence=sentence, asked=name[:60]))
             return
         self.redirect(
             f"{self.hub.base_url}spawn/{user.escaped_name}" + (f"/{quote(name, safe='')}" if name else "")

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from carme_hub.spawner.watcher import JobRef, View
 
 AGAIN = 2.0  # seconds between two questions to a controller that does not answer
+# Seconds in which a single-user server may still believe in a login that has ended. It would keep what the
+# hub said for five minutes, and a copy of somebody's cookies would open the session for as long.
+LOGIN_SECONDS = 10
 LAST_WORDS = 10.0  # seconds to wait for the final state of a job that is ending
 
 
@@ -127,10 +130,20 @@ class Session(WaitingSession):
         return script.Plan(
             home=account.home,
             mark=self.mark(account),
-            command=tuple(self.command),
+            command=self._words(),
             reporter=program.source(),
             apptainer=self.apptainer,
         )
+
+    def _words(self) -> tuple[str, ...]:
+        """Return the server's command; what the site itself says of this setting, comes later and counts."""
+        for place, word in enumerate(self.command, 1):
+            if (
+                word.rpartition("/")[2] == "jupyterhub-singleuser"
+            ):  # another command may know no such argument
+                limit = f"--HubAuth.cache_max_age={LOGIN_SECONDS}"
+                return (*self.command[:place], limit, *self.command[place:])
+        return tuple(self.command)
 
     def _variables(self, request: JobRequest, account: Account) -> dict[str, str]:
         variables = {name: str(value) for name, value in self.variables.items()}
@@ -205,7 +218,7 @@ class Session(WaitingSession):
             self.chronicle.ready(view)
 
     def last_words(self, ref: JobRef) -> asyncio.Future[LastWords]:
-        """Say how the job of a session ended that was up; no sentence when its server stopped by itself.
+        """Say how the job of a session ended that was up.
 
         The watcher keeps the job from now on, whenever the session is cleared.
         """
@@ -230,8 +243,6 @@ class Session(WaitingSession):
         ending = view.ending if view is not None else None
         if ending is None or PHASES.get(ending.state) is not Phase.ENDED:
             return LastWords(None, "")
-        if ending.state == "COMPLETED" and not ending.exit_code:
-            return LastWords(ending, "")
         request = self._asked_for()
         if request is None:
             return LastWords(ending, "")

@@ -18,10 +18,13 @@ from carme_hub.spawner import (
     doors,
     interrupted,
     progress,
+    reserved,
     roll,
+    routes,
     rows,
     start_pages,
     sweep,
+    user_redirect,
     warner,
 )
 from carme_hub.spawner.answers import Phase
@@ -52,6 +55,9 @@ if TYPE_CHECKING:
 doors.open_all()
 interrupted.install()
 start_pages.install()
+reserved.install()
+routes.install()
+user_redirect.install()
 
 NEWS = 5.0  # seconds to wait until Slurm shows a limit that it took
 
@@ -123,6 +129,8 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         SessionError
             With a sentence for the person.
         """
+        if sentence := reserved.problem(self.name):  # one of before this was asked
+            raise SessionError(sentence, reason="name", status_code=400)
         await closed.check(self.user)
         await self.learn()
         request = self.parse_options(self.user_options)
@@ -348,6 +356,10 @@ class CarmeSpawner(Resuming, OfferingSpawner):
             hub = sweep.hub_id(settings["cookie_secret"])
             for name in used_clusters(self.clusters, self.profiles):
                 rows.begin_sweep(backend_of(self, name, self.log), hub, self.orm_spawner, self.log)
+
+    async def delete_forever(self) -> None:
+        """Let the proxy forget the session, too, when its owner removes it."""
+        await routes.forget(self.user.settings["proxy"], self.proxy_spec)
 
     def clear_state(self) -> None:
         """Forget the session."""

@@ -4,4 +4,4 @@ from pathlib import Path
 
 from carme_hub.authenticator.shapes import Shapes
 
-SHAPES = Shapes(Path(__file__).parent, "carme_alembic_version", ("0001", "0002"))
+SHAPES = Shapes(Path(__file__).parent, "carme_alembic_version", ("0001", "0002", "0003"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
 from tornado.web import HTTPError, RequestHandler
 
+from carme_hub.navigation import OPENER, WORKER, navigates, registers_worker
 from carme_hub.service.person import Person
 from carme_hub.service.refusal import NO_HUB, RELOAD, Refused, sentence_of
 from carme_hub.service.ticket import fits, ticket
@@ -48,6 +49,7 @@ class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]  # Jupyt
         self.set_header("Content-Security-Policy", self.site.pages.policy(self._nonce))
         self.set_header("Referrer-Policy", "same-origin")
         self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header(*OPENER)
         # What is shown here is somebody's own.
         self.set_header("Cache-Control", "no-store")
         self.clear_header("Server")
@@ -55,6 +57,8 @@ class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]  # Jupyt
     async def prepare(self) -> None:
         """Let nobody in whom the hub does not know, and nothing that a page of ours did not send."""
         self._token_authenticated = False
+        if registers_worker(self.request.headers):
+            raise Refused(403, WORKER)
         person = await self._who()
         if person is None:
             self.nobody()
@@ -85,8 +89,7 @@ class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]  # Jupyt
             return
         headers = self.request.headers
         if self.request.method in READING:
-            navigates = headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
-            if navigates and not self.proof_for_reading:
+            if navigates(headers) and not self.proof_for_reading:
                 self._proven = True
                 return
         elif headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":

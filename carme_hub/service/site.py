@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from carme_hub.service.pictures import Pictures
     from carme_hub.service.render import Pages
 
-CACHE_SECONDS = 30  # who signed out at the hub is out here after this time at the latest
+CACHE_SECONDS = 5  # in which a login that has ended may still be taken for one
 
 
 @dataclass

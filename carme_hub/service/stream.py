@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from carme_hub.service.site import Site
 
 BEAT_SECONDS = 20.0  # web servers close what is silent for a minute (nginx' proxy_read_timeout)
-LOGIN_SECONDS = 30.0  # between two looks at which logins still hold
+LOGIN_SECONDS = 5.0  # between two looks at which logins still hold
 MAX_LINE = 4 << 20  # bytes that may wait for one reader
 TOO_MANY = "So many pages of yours are open that this one shows no news by itself. Close some of them."
 

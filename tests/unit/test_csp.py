@@ -21,8 +21,12 @@ EXTENSIONS = [EXTENSION, "carme_hub.texts.TextsExtension"]
 @pytest.fixture
 def handlers(monkeypatch):
     """JupyterHub's handlers; what the extension changes about them is put back."""
-    for name in ("content_security_policy", "template_namespace"):
+    changed = ("content_security_policy", "template_namespace", "render_template", "prepare")
+    for name in (*changed, "set_default_headers"):
         monkeypatch.setattr(csp.BaseHandler, name, getattr(csp.BaseHandler, name))
+    monkeypatch.setattr(csp.APIHandler, "check_xsrf_cookie", csp.APIHandler.check_xsrf_cookie)
+    files = csp.CacheControlStaticFilesHandler
+    monkeypatch.setattr(files, "prepare", files.prepare)
     return csp.BaseHandler
 
 

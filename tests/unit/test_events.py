@@ -138,7 +138,8 @@ async def test_a_server_that_never_listens_is_a_failure_and_no_stop(make, slurm,
 
 
 @pytest.mark.parametrize(
-    ("state", "words"), [("COMPLETED", ""), ("OUT_OF_MEMORY", "more memory"), ("TIMEOUT", "time limit")]
+    ("state", "words"),
+    [("COMPLETED", "by itself"), ("OUT_OF_MEMORY", "more memory"), ("TIMEOUT", "time limit")],
 )
 async def test_a_session_that_ends_by_itself_says_how(running, slurm, heard, state, words):
     one, _ = await running(poll_interval=3600)

@@ -1,6 +1,6 @@
 import pytest
 
-from carme_hub.spawner import course, failure, node, script
+from carme_hub.spawner import answers, course, failure, node, script
 from carme_hub.spawner.answers import Ending
 from carme_hub.spawner.reporter import EXIT_NOT_REPORTED
 
@@ -44,6 +44,66 @@ def test_every_end_has_its_sentence(ask, ending, log, words):
 )
 def test_course_material(ask, student, code, words):
     assert words in failure.sentence(Ending("FAILED", "", code), ask({}, student), "/home/mia")
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("[I] No kernels for 7215 seconds; shutting down.\n", "not used for 2 h"),
+        ("[I] No kernels for 12 seconds; shutting down.\n", "not used for 1 min"),
+        ("[I] No activity for 3600 seconds; shutting down.\n", "not used for 1 h"),
+        ("[I] Shutting down on /api/shutdown request.\n", "shut down from inside"),
+        ("[I] Shutting down 2 kernels\n", "its server stopped by itself"),
+        ("", "its server stopped by itself"),
+    ],
+)
+def test_c15_a_server_that_ended_itself_says_why(ask, log, words):
+    assert words in failure.sentence(Ending("COMPLETED"), ask({}), "/home/rosa", log, ran=True)
+    assert "shut" not in failure.sentence(Ending("TIMEOUT"), ask({}), "/home/rosa", log, ran=True)
+
+
+JOB = "JobId=7 UserId=rosa(1000) JobState={} Reason=None ExitCode=0:0 TimeLimit={} NumNodes={} {}TRES={}"
+COUNTED = "7\x1f{}\x1f0:0\x1fNone\x1f{}\x1f{}\x1f{}\n"
+
+
+@pytest.mark.parametrize(
+    ("limit", "raw", "words"),
+    [
+        ("00:02:00", "2", "2 min"),
+        ("05:00:00", "300", "5 h"),
+        ("1-06:00:00", "1800", "1 d 6 h"),
+        ("UNLIMITED", "UNLIMITED", "2 h"),
+    ],
+)
+def test_c16_the_time_limit_is_the_jobs_and_not_the_requests(ask, limit, raw, words):
+    shown = answers.parse_job(JOB.format("TIMEOUT", limit, 1, "", "cpu=1,mem=1G,node=1"))
+    counted = answers.parse_accounting(COUNTED.format("TIMEOUT", raw, "cpu=1,mem=1G,node=1", 1), 7)
+    for ending in (shown, counted):
+        assert f"its time limit of {words} was over" in failure.sentence(ending, ask({}), "/home/rosa")
+
+
+@pytest.mark.parametrize(
+    ("tres", "nodes", "words"),
+    [
+        ("cpu=1,mem=3G,node=1,billing=1", 1, "3 GiB"),
+        ("cpu=4,mem=3G,node=2", 2, "1.5 GiB"),
+        ("billing=2,mem=512M", 1, "512 MiB"),
+        ("cpu=1,mem=0.50T,node=1", 1, "512 GiB"),
+        ("cpu=1,node=1,gres/gpumem=7G", 1, "2 GiB"),  # that is not its memory; as asked for then
+        ("", 1, "2 GiB"),
+    ],
+)
+def test_c16_the_memory_is_the_jobs_and_not_the_requests(ask, tres, nodes, words):
+    for name in ("", "Alloc"):  # as older and newer releases call it
+        ending = answers.parse_job(JOB.format("OUT_OF_MEMORY", "01:00:00", nodes, name, tres))
+        assert f"limit of {words} on each node" in failure.sentence(ending, ask({}), "/home/rosa")
+    counted = answers.parse_accounting(COUNTED.format("OUT_OF_MEMORY", "60", tres, nodes), 7)
+    assert f"limit of {words} on each node" in failure.sentence(counted, ask({}), "/home/rosa")
+
+
+def test_c16_what_an_older_accounting_does_not_say_is_as_it_was_asked_for(ask):
+    told = answers.parse_accounting("7\x1fTIMEOUT\x1f0:0\x1fNone\n", 7)
+    assert "its time limit of 2 h was over" in failure.sentence(told, ask({}), "/home/rosa")
 
 
 def test_the_log_is_shown_as_plain_text():

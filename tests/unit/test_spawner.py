@@ -621,7 +621,9 @@ async def test_how_a_session_ended_is_asked_once_and_told(running, slurm):
     await until(lambda: not slurm.watcher.state()["watched"])
 
 
-@pytest.mark.parametrize(("ending", "words"), [("COMPLETED", ""), ("OUT_OF_MEMORY", "limit of 2 GiB")])
+@pytest.mark.parametrize(
+    ("ending", "words"), [("COMPLETED", "stopped by itself"), ("OUT_OF_MEMORY", "limit of 2 GiB")]
+)
 async def test_nothing_is_said_and_nobody_else_asks_while_a_session_that_said_its_end_lingers(
     running, slurm, ending, words
 ):
