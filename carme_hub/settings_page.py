@@ -249,7 +249,7 @@ def examples() -> dict[str, str]:
 
 
 def _configure() -> str:
-    lines = inspect.getsource(carme_hub.configure).partition('"""\n    c.')[2]
+    lines = inspect.getsource(carme_hub.configure).partition("\n    c.")[2]
     return textwrap.dedent(f"    c.{lines}").strip()
 
 

@@ -42,9 +42,9 @@ def render(form: SpawnForm) -> Markup:
 
 
 def _card(card: Card, *, chosen: bool) -> Markup:
-    profile, problem = card.profile, card.problem
+    profile = card.profile
     # What has a field of its own is told there.
-    elsewhere = problem.sentence if problem and problem.field not in card.shown_fields else ""
+    elsewhere = " ".join(one.sentence for one in card.problems if one.field not in card.shown_fields)
     return _CARD.format(
         name=profile.name,
         checked=Markup(" checked") if chosen else "",
