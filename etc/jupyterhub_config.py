@@ -81,6 +81,7 @@ c.CarmeSpawner.profiles = [
         "gpu_type": "a100",
         "max_gpus_per_node": 4,
         "max_nodes": 2,
+        "max_tasks_per_node": 4,  # for MPI; tasks share the GPUs' cores
         "cpus_per_gpu": 1,
         "memory_per_gpu": "2G",
         "max_time": "1-00:00:00",
@@ -94,6 +95,7 @@ c.CarmeSpawner.profiles = [
         "title": "CPU session",
         "description": "To write, to prepare data, to look at results.",
         "partition": "cpu",
+        "max_tasks_per_node": 4,
         "cpus": 1,
         "memory": "1G",
         "max_time": "8:00:00",

@@ -57,7 +57,11 @@ def asked(options: object, catalog: Catalog) -> Asked:
         shown["gpus"] = f"{gpus} {given.get('gpu_type', '')}".strip()
     if nodes > 1:
         shown["nodes"] = str(nodes)
-    shown["cpus"] = given.get("cpus", "") or (str(profile.cpus_for(gpus)) if profile else "")
+    tasks = _number(given.get("tasks"), profile.default_tasks_per_node if profile else 1)
+    if tasks > 1:
+        shown["tasks"] = str(tasks)
+    each = str(profile.cpus_for(gpus, tasks) // tasks) if profile and tasks else ""
+    shown["cpus"] = given.get("cpus", "") or each
     given_memory = units.spoken_memory(profile.memory_for(gpus) or 0) if profile else ""
     shown["memory"] = _said(given.get("memory", ""), units.mebibytes, units.spoken_memory) or given_memory
     shown["time"] = _said(given.get("time", ""), units.minutes, spoken)

@@ -125,12 +125,18 @@ class Profile(Entry):
     """The most; `"partition"` for what the partition allows."""
     default_nodes: int = Field(default=1, ge=1, le=MAX_NODES)
     """What the form begins with; by default the least."""
+    min_tasks_per_node: int = Field(default=1, ge=1, le=MAX_CPUS)
+    """The fewest tasks (Slurm's `--ntasks-per-node`) that can be asked for."""
+    max_tasks_per_node: int = Field(default=1, ge=1, le=MAX_CPUS)
+    """More than 1 opens a choice of tasks, for MPI: `srun` and `mpirun` start one process for each."""
+    default_tasks_per_node: int = Field(default=1, ge=1, le=MAX_CPUS)
+    """What the form begins with; by default the fewest."""
     cpus: int | None = Field(default=None, ge=1, le=MAX_CPUS)
-    """Cores on each node; 1 where nothing is said of cores."""
+    """Cores for each task (on each node, where no tasks are offered); 1 where nothing is said of cores."""
     max_cpus: int | None = Field(default=None, ge=1, le=MAX_CPUS)
-    """Opens a choice of cores, up to this."""
+    """Opens a choice of cores for each task, up to this."""
     cpus_per_gpu: int | None = Field(default=None, ge=1, le=MAX_CPUS)
-    """Cores for each GPU, in place of `cpus`."""
+    """Cores for each GPU, in place of `cpus`; tasks share them equally."""
     memory: Mebibytes | None = None
     """Memory on each node; without any, what Slurm gives."""
     max_memory: Mebibytes | None = None
@@ -176,6 +182,7 @@ class Profile(Entry):
             data.setdefault("min_gpus_per_node", 1)
             data.setdefault("default_gpus_per_node", data["min_gpus_per_node"] or 1)
         data.setdefault("default_nodes", data.get("min_nodes", 1))
+        data.setdefault("default_tasks_per_node", data.get("min_tasks_per_node", 1))
         data.setdefault("default_time", data.get("max_time", DEFAULT_TIME))
         return data
 
@@ -193,6 +200,11 @@ class Profile(Entry):
         if not self.min_nodes <= self.default_nodes <= self.max_nodes:
             least, usual, most = self.min_nodes, self.default_nodes, self.max_nodes
             raise ValueError(f"nodes: at least {least}, default {usual}, at most {most} is not in order")
+        least, usual, most = self.min_tasks_per_node, self.default_tasks_per_node, self.max_tasks_per_node
+        if not least <= usual <= most:
+            raise ValueError(
+                f"tasks per node: at least {least}, default {usual}, at most {most} is not in order"
+            )
         if self.default_time > self.max_time:
             raise ValueError("default_time is more than max_time")
         if self.min_time > self.default_time:
@@ -219,11 +231,13 @@ class Profile(Entry):
             raise ValueError(
                 "cpus_per_gpu and memory_per_gpu need at least one GPU per node (min_gpus_per_node)"
             )
+        if (self.cpus_per_gpu or 0) * self.default_gpus_per_node % self.default_tasks_per_node:
+            raise ValueError("default_tasks_per_node cannot share the cores of default_gpus_per_node equally")
         return self
 
-    def cpus_for(self, gpus: int) -> int:
-        """Return the cores a node gives to a session with so many GPUs on it, where nobody chose them."""
-        return self.cpus_per_gpu * gpus if self.cpus_per_gpu else self.cpus or 1
+    def cpus_for(self, gpus: int, tasks: int) -> int:
+        """Return the cores a node gives to a session with so many GPUs and tasks, where nobody chose them."""
+        return self.cpus_per_gpu * gpus if self.cpus_per_gpu else (self.cpus or 1) * tasks
 
     def memory_for(self, gpus: int) -> int | None:
         """Return the mebibytes a node gives to such a session; None for what Slurm gives."""

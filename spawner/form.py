@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carme_hub.spawner import plain_form, units
-from carme_hub.spawner.request import FIELDS
+from carme_hub.spawner.request import FIELDS, cores_label
 from carme_hub.spawner.values import MAX_TIME
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 # Fields that few people need; the page shows them when they are asked for.
-FOLDED = ("cpus", "memory", "account", "qos", "reservation", "constraint")
+FOLDED = ("tasks", "cpus", "memory", "account", "qos", "reservation", "constraint")
 
 # Time limits that the page offers to click, in minutes, and how many of them.
 TIMES = (30, 60, 120, 240, 480, 1440, 2880, 10080)
@@ -102,11 +102,17 @@ class Card:
             "gpu_type": len(profile.gpu_types) > 1,
             "nodes": profile.max_nodes > profile.min_nodes,
             "time": profile.max_time > profile.min_time,
+            "tasks": profile.max_tasks_per_node > profile.min_tasks_per_node,
             "cpus": bool(profile.max_cpus),
             "memory": bool(profile.max_memory),
         }
         names = {name for name, shown in found.items() if shown} | {choice.option for choice in self.choices}
         return frozenset() if profile.course else frozenset({"image", *names})
+
+    @property
+    def cores_label(self) -> str:
+        """Return what its number of cores counts."""
+        return cores_label(self.profile)
 
     @property
     def minutes(self) -> int:
@@ -144,7 +150,8 @@ class Card:
         try:
             nodes = int(values["nodes"][:9])
             gpus = int(values["gpus"][:9]) if profile.max_gpus_per_node else 0
-            cpus = int(values["cpus"][:9]) if profile.max_cpus else profile.cpus_for(gpus)
+            tasks = int(values["tasks"][:9])
+            cpus = tasks * int(values["cpus"][:9]) if profile.max_cpus else profile.cpus_for(gpus, tasks)
             memory = units.mebibytes(values["memory"]) if profile.max_memory else profile.memory_for(gpus)
         except ValueError:
             return None
@@ -304,6 +311,7 @@ def _defaults(profile: Profile) -> dict[str, str]:
         "gpus": str(profile.default_gpus_per_node),
         "gpu_type": profile.gpu_types[0] if profile.gpu_types else "",
         "nodes": str(profile.default_nodes),
+        "tasks": str(profile.default_tasks_per_node),
         "cpus": str(profile.cpus or 1),
         "memory": units.show_mebibytes(profile.memory) if profile.memory else "",
         "time": units.show_minutes(profile.default_time),

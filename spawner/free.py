@@ -132,8 +132,10 @@ def free_now(profile: Profile, cluster: Cluster | None) -> Free | None:
     else:
         counts = [_count(CORES, [node.cpus for node in nodes], [each.cpus for each in left], nodes)]
         rooms = [_cores_room(profile, each) for each in left]
-        usual = _fits(rooms, profile.default_nodes, profile.cpus or 1)
-        best = _best(rooms, profile, 1 if profile.max_cpus else profile.cpus or 1)
+        usual = _fits(rooms, profile.default_nodes, profile.cpus_for(0, profile.default_tasks_per_node))
+        best = _best(
+            rooms, profile, (1 if profile.max_cpus else profile.cpus or 1) * profile.min_tasks_per_node
+        )
         largest = Shape(best[0], cpus=best[1]) if best else None
     if partition.state != "up":
         # sinfo calls CPUs that nobody holds idle, whether the partition starts jobs or not.
@@ -176,6 +178,9 @@ _COUNTS = (
     "min_nodes",
     "max_nodes",
     "default_nodes",
+    "min_tasks_per_node",
+    "max_tasks_per_node",
+    "default_tasks_per_node",
     "cpus",
     "max_cpus",
     "cpus_per_gpu",
@@ -245,7 +250,7 @@ def _room(profile: Profile, spare: int, left: _Left) -> int:
     most = min(spare, profile.max_gpus_per_node)
     if profile.cpus_per_gpu:
         most = min(most, left.cpus // profile.cpus_per_gpu)
-    elif left.cpus < (profile.cpus or 1):
+    elif left.cpus < (profile.cpus or 1) * profile.min_tasks_per_node:
         return 0
     if profile.memory_per_gpu:
         most = min(most, left.memory // profile.memory_per_gpu)
@@ -257,7 +262,9 @@ def _room(profile: Profile, spare: int, left: _Left) -> int:
 def _cores_room(profile: Profile, left: _Left) -> int:
     if profile.memory and left.memory < profile.memory:
         return 0
-    return min(left.cpus, profile.max_cpus or profile.cpus or 1)
+    each = 1 if profile.max_cpus else profile.cpus or 1
+    most = (profile.max_cpus or each) * profile.max_tasks_per_node
+    return min(left.cpus // each * each, most)
 
 
 def _fits(rooms: Sequence[int], nodes: int, each: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from carme_hub.spawner import container
+from carme_hub.spawner import container, step
 
 if TYPE_CHECKING:
     from carme_hub.spawner.request import JobRequest
@@ -24,6 +24,9 @@ EXIT_MOUNT = 98
 FOLDER = "/.carme"
 MOUNT_PATIENCE = 20  # seconds for a file system to answer
 
+_FUNCTIONS_OF_A_TASK = (
+    *("open_scratch", "sweep_scratch", "fill_scratch", "use_scratch", *step.NAMES, "run_task"),
+)
 _SRUN_END = "CARME_SRUN_ENDS_HERE"
 
 
@@ -54,12 +57,14 @@ def functions(request: JobRequest, home: str, apptainer: str, srun: str) -> str:
         for mount in request.mounts
         if mount.filesystem
     ]
-    return f"{mount_check()}\n" + _FUNCTIONS.format(
+    shared = step.functions(request, home, apptainer, FOLDER, EXIT_SCRATCH)
+    return f"{mount_check()}\n{shared}\n" + _FUNCTIONS.format(
         apptainer=shlex.quote(apptainer),
         image=shlex.quote(image),
         options=" ".join(shlex.quote(word) for word in options),
         checks="".join(f"{check}\n" for check in checks),
         folder=FOLDER,
+        functions=" ".join(_FUNCTIONS_OF_A_TASK),
         srun=srun if srun.endswith("\n") else f"{srun}\n",
         srun_end=_SRUN_END,
         exit_scratch=EXIT_SCRATCH,
@@ -124,15 +129,24 @@ check_node() {{
 
 open_scratch() {{
   local top=${{TMPDIR:-/tmp}}
-  find "$top" -maxdepth 1 -type d -user "$UID" -name '.carme-session-*-??????????' -mmin +1 \\
-    -exec flock --nonblock {{}} rm -rf -- {{}} \\; 2>/dev/null || true
+  sweep_scratch "$top"
   scratch=$(mktemp -d -- "$top/.carme-session-$SLURM_JOB_ID-XXXXXXXXXX") && [[ $scratch != *[:,]* ]] \\
     || fail {exit_scratch} "no private folder can be made on $node"
   trap 'rm -rf -- "$scratch"' EXIT
-  exec 9<"$scratch"
-  flock --shared 9 || true
+  exec {{hold}}<"$scratch"
+  flock --shared "$hold" || true
+  fill_scratch
+  use_scratch
+}}
+
+sweep_scratch() {{
+  find "$1" -maxdepth 1 -type d -user "$UID" -name '.carme-session-*-??????????' -mmin +1 \\
+    -exec flock --nonblock {{}} rm -rf -- {{}} \\; 2>/dev/null || true
+}}
+
+fill_scratch() {{
   {{
-    mkdir -- "$scratch/carme" "$scratch/carme/bin" &&
+    mkdir -p -- "$scratch/carme/bin" &&
       printf '%s' "$PATH" >"$scratch/carme/path" &&
       cat >"$scratch/carme/bin/srun.py" &&
       printf '%s\\n' '#!/bin/sh' 'exec python3 -I -S {folder}/bin/srun.py "$@"' >"$scratch/carme/bin/srun" &&
@@ -141,13 +155,19 @@ open_scratch() {{
         >"$scratch/carme/profile.sh" &&
       {{
         printf '%s\\n' 'set -euo pipefail' 'node=${{SLURMD_NODENAME:-$(hostname)}}'
-        declare -f fail check_mount check_node open_scratch run_task
+        declare -f fail {functions}
         echo 'run_task "$@"'
       }} >"$scratch/carme/enter"
   }} <<'{srun_end}' || fail {exit_scratch} "the private folder $scratch on $node is full"
 {srun}{srun_end}
+}}
+
+use_scratch() {{
   export APPTAINER_WORKDIR="$scratch"
   export APPTAINER_BIND="$scratch/carme:{folder}:ro,$scratch/carme/profile.sh:/etc/profile.d/zz-carme.sh:ro"
+  if [[ -d ${{PMIX_SERVER_TMPDIR:-}} && $PMIX_SERVER_TMPDIR != *[:,]* ]]; then
+    APPTAINER_BIND+=",$PMIX_SERVER_TMPDIR"
+  fi
   if [[ -v APPTAINERENV_PATH ]]; then
     unset APPTAINERENV_PREPEND_PATH
   else
@@ -156,26 +176,34 @@ open_scratch() {{
 }}
 
 run_task() {{
-  local outside=$1 inside=$2 name child status=0
-  shift 2
+  local name=$1 outside=$2 inside=$3 variable child status=0
+  shift 3
   [[ $PWD == "$outside" ]] || inside=$PWD
   trap : HUP INT QUIT USR1 USR2 ALRM TERM CONT
-  open_scratch
-  for name in $(compgen -e); do
-    case $name in
+  for variable in $(compgen -e); do
+    case $variable in
       APPTAINER* | SINGULARITY* | JUPYTERHUB_* | PATH | HOME | PWD | OLDPWD | SHLVL | TMPDIR | _) ;;
-      *) export "APPTAINERENV_$name=${{!name}}" ;;
+      *) export "APPTAINERENV_$variable=${{!variable}}" ;;
     esac
   done
+  if [[ ${{SLURM_STEP_TASKS_PER_NODE:-1}} =~ ^1(\\(x[0-9]+\\))?$ ]]; then
+    open_scratch
+  else
+    share_container "$name"
+  fi
   (
     trap - INT QUIT
+    if [[ -v enter ]]; then
+      trap '' HUP INT QUIT USR1 USR2 ALRM TERM
+      exec "${{enter[@]}}" "$inside" "$@"
+    fi
     exec {options} {image} /bin/sh -c '
       cd -- "$0" 2>/dev/null || echo "carme: there is no $0 in the container on this node" >&2
       exec "$@"' "$inside" "$@"
-  ) <&0 9<&- &
+  ) <&0 {{hold}}<&- &
   child=$!
   for name in HUP INT QUIT USR1 USR2 ALRM TERM CONT; do
-    [[ -t 0 && $name == @(INT|QUIT) ]] || trap "kill -$name $child 2>/dev/null || true" "$name"
+    [[ -t 0 && $name == @(INT|QUIT) ]] || trap "pass_on $name $child" "$name"
   done
   wait "$child" || status=$?
   while kill -0 "$child" 2>/dev/null; do

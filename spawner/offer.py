@@ -82,12 +82,13 @@ class OfferingSpawner(Asking, SessionSettings, Conventions):
         CarmeSpawner.clusters, or "local"); partition; account, qos, reservation, constraint as Slurm calls
         them: one is fixed, of a list one can be chosen, the first is the default ("": none); gpu_type or
         gpu_types ("a100", "1g.10gb", "shard"), min_, max_ and default_gpus_per_node; min_, max_ and
-        default_nodes; cpus, memory ("16G", on each node) with max_cpus, max_memory for a choice, or
-        cpus_per_gpu, memory_per_gpu; min_, max_ and default_time ("1-00:00:00"), max_extended_time;
-        max_running and max_pending sessions of one person; images (the first is the default); groups that
-        may use it; course {"material", "notebook"} makes it a course that starts with one click. Without
-        max_time, and with "partition" for max_gpus_per_node or max_nodes, the partition's own bound counts.
-        Without account or qos, people choose among their own.""",
+        default_nodes; min_, max_ and default_tasks_per_node; cpus (for each task), memory ("16G", on each
+        node) with max_cpus, max_memory for a choice, or cpus_per_gpu, memory_per_gpu; min_, max_ and
+        default_time ("1-00:00:00"), max_extended_time; max_running and max_pending sessions of one person;
+        images (the first is the default); groups that may use it; course {"material", "notebook"} makes it
+        a course that starts with one click. Without max_time, and with "partition" for max_gpus_per_node or
+        max_nodes, the partition's own bound counts. Without account or qos, people choose among their
+        own.""",
     )
     limits = Dict(
         config=True,

@@ -67,7 +67,8 @@ def _field(card: Card, option: str) -> Markup:
     else:
         field = _INPUT.format(id=identity, name=name, value=value, more=_bounds(card, option))
     problem = _problem(card.error(option))
-    return _FIELD.format(id=identity, label=FIELDS[option], field=field, problem=problem)
+    label = card.cores_label if option == "cpus" else FIELDS[option]
+    return _FIELD.format(id=identity, label=label, field=field, problem=problem)
 
 
 def _offered(card: Card, option: str) -> list[tuple[str, str]]:
@@ -85,6 +86,7 @@ def _bounds(card: Card, option: str) -> Markup:
     bounds = {
         "gpus": (profile.min_gpus_per_node, profile.max_gpus_per_node),
         "nodes": (profile.min_nodes, profile.max_nodes),
+        "tasks": (profile.min_tasks_per_node, profile.max_tasks_per_node),
         "cpus": (1, profile.max_cpus),
     }
     if option not in bounds:

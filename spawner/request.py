@@ -20,6 +20,7 @@ FIELDS = {
     "gpus": "GPUs per node",
     "gpu_type": "GPU type",
     "nodes": "Nodes",
+    "tasks": "Tasks per node",
     "cpus": "Cores per node",
     "memory": "Memory per node",
     "time": "Time limit",
@@ -54,8 +55,8 @@ class RequestError(ValueError):
         The same without the field's name, to stand at the field.
     """
 
-    def __init__(self, field: str, sentence: str) -> None:
-        label = f"{FIELDS[field]} ({field}): " if field in FIELDS else ""
+    def __init__(self, field: str, sentence: str, name: str = "") -> None:
+        label = f"{name or FIELDS[field]} ({field}): " if field in FIELDS else ""
         super().__init__(label + sentence)
         self.field = field
         self.sentence = label + sentence
@@ -76,8 +77,8 @@ class JobRequest:
 
     Attributes
     ----------
-    gpus, cpus
-        For each node.
+    gpus, tasks, cpus
+        For each node; the tasks share its cores equally.
     memory
         MiB on each node; None leaves it to Slurm's default.
     time
@@ -107,6 +108,12 @@ class JobRequest:
     qos: str | None = None
     reservation: str | None = None
     constraint: str | None = None
+    tasks: int = 1
+
+    @property
+    def cpus_per_task(self) -> int:
+        """Return the cores of each task."""
+        return self.cpus // self.tasks
 
     @classmethod
     def parse(cls, options: object, catalog: Catalog, person: Person) -> JobRequest:
@@ -144,6 +151,7 @@ class JobRequest:
         bounds = (profile.min_gpus_per_node, profile.default_gpus_per_node, profile.max_gpus_per_node)
         gpus = _number("gpus", values, bounds, profile)
         gpu_type = _gpu_type(values, profile, gpus)
+        tasks = _tasks(values, profile, gpus)
         return cls(
             profile=profile,
             image=image,
@@ -154,7 +162,8 @@ class JobRequest:
                 "nodes", values, (profile.min_nodes, profile.default_nodes, profile.max_nodes), profile
             ),
             time=_time(values, profile),
-            cpus=_cpus(values, profile, gpus),
+            tasks=tasks,
+            cpus=_cpus(values, profile, gpus, tasks),
             memory=_memory(values, profile, gpus),
             gres=gres(gpu_type) if gpus else None,
             partition=profile.partition,
@@ -176,7 +185,8 @@ class JobRequest:
             "gpus": self.gpus,
             "gpu_type": self.gpu_type,
             "nodes": self.nodes,
-            "cpus": self.cpus if profile.max_cpus else None,
+            "tasks": self.tasks if profile.max_tasks_per_node > 1 else None,
+            "cpus": self.cpus_per_task if profile.max_cpus else None,
             "memory": units.show_mebibytes(self.memory) if profile.max_memory and self.memory else None,
             "time": self.time,
             "account": self.account if len(profile.account) != 1 else None,
@@ -204,6 +214,11 @@ def mistakes(options: object, offered: Catalog) -> list[RequestError]:
             del left[error.field]
         else:
             return found
+
+
+def cores_label(profile: Profile) -> str:
+    """Return what the option `cpus` is called where one of the profile's sessions is asked for."""
+    return "Cores per task" if profile.max_tasks_per_node > 1 else FIELDS["cpus"]
 
 
 def gres(gpu_type: str | None) -> str:
@@ -297,13 +312,17 @@ def _whole(field: str, value: str | int) -> int:
 
 
 def _number(
-    field: str, values: Mapping[str, str | int], bounds: tuple[int, int, int], profile: Profile
+    field: str,
+    values: Mapping[str, str | int],
+    bounds: tuple[int, int, int],
+    profile: Profile,
+    name: str = "",
 ) -> int:
     least, default, most = bounds
     number = _whole(field, values.get(field, default))
     if not least <= number <= most:
         allowed = f"{least} to {most}" if least < most else f"only {most}"
-        raise RequestError(field, f"{_show(number)} asked, {allowed} allowed in “{profile.title}”.")
+        raise RequestError(field, f"{_show(number)} asked, {allowed} allowed in “{profile.title}”.", name)
     return number
 
 
@@ -319,10 +338,23 @@ def _gpu_type(values: Mapping[str, str | int], profile: Profile, gpus: int) -> s
     return chosen if gpus else None
 
 
-def _cpus(values: Mapping[str, str | int], profile: Profile, gpus: int) -> int:
-    default = profile.cpus_for(gpus)
+def _tasks(values: Mapping[str, str | int], profile: Profile, gpus: int) -> int:
+    bounds = (profile.min_tasks_per_node, profile.default_tasks_per_node, profile.max_tasks_per_node)
+    tasks = _number("tasks", values, bounds, profile)
+    cores = profile.cpus_for(gpus, tasks)
+    if cores % tasks:
+        words = "1 core that comes" if cores == 1 else f"{cores} cores that come"
+        sentence = f"{tasks} asked, but the {words} with {gpus} GPU{'s' * (gpus != 1)} per node"
+        raise RequestError("tasks", f"{sentence} cannot be shared equally by so many.")
+    return tasks
+
+
+def _cpus(values: Mapping[str, str | int], profile: Profile, gpus: int, tasks: int) -> int:
+    """Return the cores on a node: those of each task, times tasks."""
+    default = profile.cpus_for(gpus, tasks) // tasks
     most = profile.max_cpus or default
-    return _number("cpus", values, (1 if profile.max_cpus else default, default, most), profile)
+    bounds = (1 if profile.max_cpus else default, default, most)
+    return tasks * _number("cpus", values, bounds, profile, cores_label(profile))
 
 
 def _memory(values: Mapping[str, str | int], profile: Profile, gpus: int) -> int | None:

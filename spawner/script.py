@@ -156,8 +156,8 @@ def _directives(request: JobRequest, plan: Plan) -> list[str]:
     lines += [directive(name, getattr(request, name)) for name in where if getattr(request, name)]
     lines += [
         directive("nodes", request.nodes),
-        directive("ntasks-per-node", 1),
-        directive("cpus-per-task", request.cpus),
+        directive("ntasks-per-node", request.tasks),
+        directive("cpus-per-task", request.cpus_per_task),
         directive("time", request.time),
         # Not the home folder: every path below is absolute, and its name may hold what no directive can.
         directive("chdir", "/"),
@@ -221,8 +221,8 @@ open_scratch
 
 # On all nodes at once; --export keeps what the session needs, its token among it, out of this step.
 _CHECK_ALL = """\
-srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --export=PATH --input=none \\
-  --kill-on-bad-exit=0 --job-name=carme-check /bin/bash -c 'set -euo pipefail
+srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \\
+  --export=PATH --input=none --kill-on-bad-exit=0 --job-name=carme-check /bin/bash -c 'set -euo pipefail
     node=${SLURMD_NODENAME:-$(hostname)}
     '"$(declare -f fail check_mount check_node)"'
     check_node' || exit "$?"
@@ -273,7 +273,7 @@ fi
 _RUN = """\
 child=
 trap '[[ -z $child ]] || kill -TERM "$child" 2>/dev/null || true' TERM
-{command} <<'{end}' 9<&- &
+{command} <<'{end}' {{hold}}<&- &
 {reporter}{end}
 child=$!
 status=0

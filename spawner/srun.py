@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -164,7 +165,9 @@ def main(words: list[str]) -> int:  # noqa: RET503 - execve does not return
         answer = ask(before)
         return answer.returncode == 0 and _VERSION.match(answer.stdout) is not None
 
-    enter = ["/bin/bash", "-c", (FOLDER / "enter").read_text(), "carme", there, here]
+    # Its tasks on one node meet by this name.
+    name = secrets.token_hex(5)
+    enter = ["/bin/bash", "-c", (FOLDER / "enter").read_text(), "carme", name, there, here]
     try:
         called = wrap(words, enter, takes_option)
     except NotUnderstoodError as problem:

@@ -26,6 +26,7 @@ DEMO = (
     "slurm-wlm",
     "slurmdbd",
     "slurm-client",
+    "libpmix-dev",  # for `srun --mpi=pmix`: Slurm asks for libpmix.so, which libpmix2 has not
     "munge",
     "mariadb-server",
     # the directory, and its people as accounts of the nodes

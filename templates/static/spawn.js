@@ -44,7 +44,8 @@ function showTotals(form) {
   const fixed = form.dataset;
   const nodes = number(form, "nodes", fixed.nodes);
   const gpus = number(form, "gpus", "0");
-  const cpus = nodes * (fixed.cpusPerGpu ? Number(fixed.cpusPerGpu) * gpus : number(form, "cpus", fixed.cpus));
+  const tasks = number(form, "tasks", fixed.tasks);
+  const cpus = nodes * (fixed.cpusPerGpu ? Number(fixed.cpusPerGpu) * gpus : tasks * number(form, "cpus", fixed.cpus));
   let memory = Number(fixed.memory || 0);
   if (fixed.memoryPerGpu) {
     memory = Number(fixed.memoryPerGpu) * gpus;

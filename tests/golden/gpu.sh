@@ -56,6 +56,115 @@ check_mount() {
   fi
 }
 
+share_container() {
+  local top=${TMPDIR:-/tmp} turn pid
+  sweep_scratch "$top"
+  scratch=$top/.carme-session-$SLURM_JOB_ID-$1
+  [[ $scratch != *[:,]* ]] || fail 94 "no private folder can be made on $node"
+  while :; do
+    mkdir -m 700 -- "$scratch" 2>/dev/null || [[ -O $scratch && ! -L $scratch ]] \
+      || fail 94 "no private folder can be made on $node"
+    if { exec {hold}<"$scratch"; } 2>/dev/null; then
+      flock --shared "$hold"
+      [[ ! $scratch -ef /proc/self/fd/$hold ]] || break
+      exec {hold}<&-
+    fi
+  done
+  trap leave_container EXIT
+  exec {turn}>"$scratch/turn"
+  flock "$turn"
+  if [[ ! -s $scratch/pid ]]; then
+    fill_scratch
+    use_scratch
+    find_container < <(hold_container 2>"$scratch/said") || {
+      cat -- "$scratch/said" >&2
+      fail 94 "no container for the tasks of this step can be started on $node"
+    }
+  fi
+  exec {turn}>&-
+  read -r pid <"$scratch/pid"
+  hand_in "$pid" >"$scratch/carme/task-$SLURM_LOCALID"
+  enter=(
+    env -i "$(grep -m1 -z '^PATH=' "/proc/$pid/environ" | tr -d '\0')"
+    "$(type -P setpriv)" --no-new-privs
+    "$(type -P nsenter)" --target "$pid" --user --preserve-credentials --mount --ipc --pid
+    python3 -I -S -c 'import os, signal, sys
+variables, folder, *program = sys.argv[1:]
+with open(variables, "rb") as file:
+    environ = dict(pair.split(b"=", 1) for pair in file.read().split(b"\0") if b"=" in pair)
+for name in ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM"):
+    signal.signal(getattr(signal, "SIG" + name), signal.SIG_DFL)
+try:
+    os.chdir(folder)
+    environ[b"PWD"] = os.fsencode(folder)
+except OSError:
+    print(f"carme: there is no {folder} in the container on this node", file=sys.stderr, flush=True)
+try:
+    os.execvpe(program[0], program, environ)
+except OSError as problem:
+    print(f"{program[0]}: {problem.strerror}", file=sys.stderr, flush=True)
+    os._exit(127 if isinstance(problem, FileNotFoundError) else 126)
+' "/.carme/task-$SLURM_LOCALID"
+  )
+}
+
+hold_container() {
+  local file
+  trap - EXIT
+  for file in /proc/self/fd/*; do
+    file=${file##*/}
+    ((file < 3)) || eval "exec $file>&-"
+  done
+  exec apptainer --quiet exec --containall --pid --ipc --no-eval --no-mount hostfs,cwd,bind-paths --home /srv/home/rosa:/srv/home/rosa --pwd /srv/home/rosa --nv --bind /etc/hosts:/etc/hosts:ro --bind /srv/datasets:/data:ro --bind /etc/slurm:/etc/slurm:ro --bind /run/munge:/run/munge:rw --userns /srv/images/ml.sif /bin/sh -c '
+    trap "" HUP INT QUIT USR1 USR2 ALRM TERM
+    echo "$(readlink /proc/self/ns/pid) $$"
+    exec tail -f /dev/null >/dev/null 2>&1' </dev/null
+}
+
+find_container() {
+  local space number file
+  read -r -t 60 space number || return
+  for file in $(find /proc/[0-9]*/ns/pid -maxdepth 0 -lname "${space/\[/\\[}" 2>/dev/null); do
+    file=${file%/ns/pid}
+    if grep -qs "^NSpid:.*[[:space:]]$number\$" "$file/status"; then
+      echo "${file##*/}" >"$scratch/pid"
+      return
+    fi
+  done
+  echo "carme: the container's process cannot be found" >>"$scratch/said"
+  return 1
+}
+
+hand_in() {
+  local name
+  cat -- "/proc/$1/environ"
+  for name in "${!APPTAINERENV_@}"; do
+    case ${name#APPTAINERENV_} in
+      PATH | PREPEND_PATH | APPEND_PATH | LD_LIBRARY_PATH) ;;
+      *) printf '%s=%s\0' "${name#APPTAINERENV_}" "${!name}" ;;
+    esac
+  done
+}
+
+pass_on() {
+  local file found=
+  if [[ -v enter ]]; then
+    for file in $(grep -lsE "^PPid:[[:space:]]+$2\$" /proc/[0-9]*/status); do
+      file=${file%/status}
+      found=${file##*/}
+    done
+  fi
+  kill "-$1" "${found:-$2}" 2>/dev/null || true
+}
+
+leave_container() {
+  local pid
+  if flock --exclusive --nonblock "$hold"; then
+    ! read -r pid 2>/dev/null <"$scratch/pid" || kill -KILL "$pid" 2>/dev/null || true
+    rm -rf -- "$scratch"
+  fi
+}
+
 check_node() {
   command -v -- apptainer >/dev/null || fail 97 "there is no "apptainer" on $node"
   [[ -r /srv/images/ml.sif ]] || fail 95 "the image "/srv/images/ml.sif" cannot be read on $node"
@@ -63,15 +172,24 @@ check_node() {
 
 open_scratch() {
   local top=${TMPDIR:-/tmp}
-  find "$top" -maxdepth 1 -type d -user "$UID" -name '.carme-session-*-??????????' -mmin +1 \
-    -exec flock --nonblock {} rm -rf -- {} \; 2>/dev/null || true
+  sweep_scratch "$top"
   scratch=$(mktemp -d -- "$top/.carme-session-$SLURM_JOB_ID-XXXXXXXXXX") && [[ $scratch != *[:,]* ]] \
     || fail 94 "no private folder can be made on $node"
   trap 'rm -rf -- "$scratch"' EXIT
-  exec 9<"$scratch"
-  flock --shared 9 || true
+  exec {hold}<"$scratch"
+  flock --shared "$hold" || true
+  fill_scratch
+  use_scratch
+}
+
+sweep_scratch() {
+  find "$1" -maxdepth 1 -type d -user "$UID" -name '.carme-session-*-??????????' -mmin +1 \
+    -exec flock --nonblock {} rm -rf -- {} \; 2>/dev/null || true
+}
+
+fill_scratch() {
   {
-    mkdir -- "$scratch/carme" "$scratch/carme/bin" &&
+    mkdir -p -- "$scratch/carme/bin" &&
       printf '%s' "$PATH" >"$scratch/carme/path" &&
       cat >"$scratch/carme/bin/srun.py" &&
       printf '%s\n' '#!/bin/sh' 'exec python3 -I -S /.carme/bin/srun.py "$@"' >"$scratch/carme/bin/srun" &&
@@ -80,7 +198,7 @@ open_scratch() {
         >"$scratch/carme/profile.sh" &&
       {
         printf '%s\n' 'set -euo pipefail' 'node=${SLURMD_NODENAME:-$(hostname)}'
-        declare -f fail check_mount check_node open_scratch run_task
+        declare -f fail open_scratch sweep_scratch fill_scratch use_scratch share_container hold_container find_container hand_in leave_container pass_on run_task
         echo 'run_task "$@"'
       } >"$scratch/carme/enter"
   } <<'CARME_SRUN_ENDS_HERE' || fail 94 "the private folder $scratch on $node is full"
@@ -101,6 +219,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -250,7 +369,9 @@ def main(words: list[str]) -> int:  # noqa: RET503 - execve does not return
         answer = ask(before)
         return answer.returncode == 0 and _VERSION.match(answer.stdout) is not None
 
-    enter = ["/bin/bash", "-c", (FOLDER / "enter").read_text(), "carme", there, here]
+    # Its tasks on one node meet by this name.
+    name = secrets.token_hex(5)
+    enter = ["/bin/bash", "-c", (FOLDER / "enter").read_text(), "carme", name, there, here]
     try:
         called = wrap(words, enter, takes_option)
     except NotUnderstoodError as problem:
@@ -276,8 +397,14 @@ def say(code: int, text: str) -> int:
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 CARME_SRUN_ENDS_HERE
+}
+
+use_scratch() {
   export APPTAINER_WORKDIR="$scratch"
   export APPTAINER_BIND="$scratch/carme:/.carme:ro,$scratch/carme/profile.sh:/etc/profile.d/zz-carme.sh:ro"
+  if [[ -d ${PMIX_SERVER_TMPDIR:-} && $PMIX_SERVER_TMPDIR != *[:,]* ]]; then
+    APPTAINER_BIND+=",$PMIX_SERVER_TMPDIR"
+  fi
   if [[ -v APPTAINERENV_PATH ]]; then
     unset APPTAINERENV_PREPEND_PATH
   else
@@ -286,26 +413,34 @@ CARME_SRUN_ENDS_HERE
 }
 
 run_task() {
-  local outside=$1 inside=$2 name child status=0
-  shift 2
+  local name=$1 outside=$2 inside=$3 variable child status=0
+  shift 3
   [[ $PWD == "$outside" ]] || inside=$PWD
   trap : HUP INT QUIT USR1 USR2 ALRM TERM CONT
-  open_scratch
-  for name in $(compgen -e); do
-    case $name in
+  for variable in $(compgen -e); do
+    case $variable in
       APPTAINER* | SINGULARITY* | JUPYTERHUB_* | PATH | HOME | PWD | OLDPWD | SHLVL | TMPDIR | _) ;;
-      *) export "APPTAINERENV_$name=${!name}" ;;
+      *) export "APPTAINERENV_$variable=${!variable}" ;;
     esac
   done
+  if [[ ${SLURM_STEP_TASKS_PER_NODE:-1} =~ ^1(\(x[0-9]+\))?$ ]]; then
+    open_scratch
+  else
+    share_container "$name"
+  fi
   (
     trap - INT QUIT
+    if [[ -v enter ]]; then
+      trap '' HUP INT QUIT USR1 USR2 ALRM TERM
+      exec "${enter[@]}" "$inside" "$@"
+    fi
     exec apptainer --quiet exec --containall --pid --ipc --no-eval --no-mount hostfs,cwd,bind-paths --home /srv/home/rosa:/srv/home/rosa --pwd /srv/home/rosa --nv --bind /etc/hosts:/etc/hosts:ro --bind /srv/datasets:/data:ro --bind /etc/slurm:/etc/slurm:ro --bind /run/munge:/run/munge:rw /srv/images/ml.sif /bin/sh -c '
       cd -- "$0" 2>/dev/null || echo "carme: there is no $0 in the container on this node" >&2
       exec "$@"' "$inside" "$@"
-  ) <&0 9<&- &
+  ) <&0 {hold}<&- &
   child=$!
   for name in HUP INT QUIT USR1 USR2 ALRM TERM CONT; do
-    [[ -t 0 && $name == @(INT|QUIT) ]] || trap "kill -$name $child 2>/dev/null || true" "$name"
+    [[ -t 0 && $name == @(INT|QUIT) ]] || trap "pass_on $name $child" "$name"
   done
   wait "$child" || status=$?
   while kill -0 "$child" 2>/dev/null; do
@@ -315,8 +450,8 @@ run_task() {
   exit "$status"
 }
 
-srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --export=PATH --input=none \
-  --kill-on-bad-exit=0 --job-name=carme-check /bin/bash -c 'set -euo pipefail
+srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
+  --export=PATH --input=none --kill-on-bad-exit=0 --job-name=carme-check /bin/bash -c 'set -euo pipefail
     node=${SLURMD_NODENAME:-$(hostname)}
     '"$(declare -f fail check_mount check_node)"'
     check_node' || exit "$?"
@@ -354,7 +489,7 @@ fi
 
 child=
 trap '[[ -z $child ]] || kill -TERM "$child" 2>/dev/null || true' TERM
-apptainer --quiet exec --containall --pid --ipc --no-eval --no-mount hostfs,cwd,bind-paths --home /srv/home/rosa:/srv/home/rosa --pwd /srv/home/rosa --nv --bind /etc/hosts:/etc/hosts:ro --bind /srv/datasets:/data:ro --bind /etc/slurm:/etc/slurm:ro --bind /run/munge:/run/munge:rw /srv/images/ml.sif python3 -I -S - jupyterhub-singleuser --debug <<'CARME_REPORTER_ENDS_HERE' 9<&- &
+apptainer --quiet exec --containall --pid --ipc --no-eval --no-mount hostfs,cwd,bind-paths --home /srv/home/rosa:/srv/home/rosa --pwd /srv/home/rosa --nv --bind /etc/hosts:/etc/hosts:ro --bind /srv/datasets:/data:ro --bind /etc/slurm:/etc/slurm:ro --bind /run/munge:/run/munge:rw /srv/images/ml.sif python3 -I -S - jupyterhub-singleuser --debug <<'CARME_REPORTER_ENDS_HERE' {hold}<&- &
 print("reporter")
 CARME_REPORTER_ENDS_HERE
 child=$!

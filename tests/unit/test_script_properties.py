@@ -134,8 +134,8 @@ def expected_options(request: JobRequest, mark: str) -> list[str]:
         f"--comment={mark}",
         *(f"--{name}={getattr(request, name)}" for name in where if getattr(request, name)),
         f"--nodes={request.nodes}",
-        "--ntasks-per-node=1",
-        f"--cpus-per-task={request.cpus}",
+        f"--ntasks-per-node={request.tasks}",
+        f"--cpus-per-task={request.cpus // request.tasks}",
         f"--time={request.time}",
         "--chdir=/",
         *([f"--mem={request.memory}M"] if request.memory is not None else []),
@@ -161,8 +161,8 @@ def same_script(text: str, reference: str, places: dict[str, str]) -> None:
 
 def container_words(text: str) -> list[str]:
     """Let bash itself say what the words of the container's command are."""
-    (line,) = [line for line in text.split("\n") if line.endswith(f" <<'{script._END}' 9<&- &")]
-    command = line.removesuffix(f" <<'{script._END}' 9<&- &")
+    (line,) = [line for line in text.split("\n") if line.endswith(f" <<'{script._END}' {{hold}}<&- &")]
+    command = line.removesuffix(f" <<'{script._END}' {{hold}}<&- &")
     return bash("-s", given=f"printf '%s\\0' {command}\n").split("\0")[:-1]
 
 
@@ -182,6 +182,7 @@ MANY = {
             "min_gpus_per_node": 0,
             "max_gpus_per_node": 4,
             "max_nodes": 4,
+            "max_tasks_per_node": 4,
             "max_cpus": 8,
             "memory": "1G",
             "max_memory": "8G",
@@ -199,6 +200,7 @@ GOOD = {
     "gpus": [0, 1, "4"],
     "gpu_type": ["a100", "1g.10gb", "shard"],
     "nodes": [1, "2"],
+    "tasks": [1, "4"],
     "cpus": [1, "8"],
     "memory": ["1G", "500M", 2048],
     "time": ["1:00:00", 60, "90"],
