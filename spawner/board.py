@@ -108,7 +108,7 @@ class Board:
             child,
             view,
             state_of(spawner, view),
-            child and (child.job_id, child.begun, child.reported),
+            child and (child.job_id, child.begun, child.reported, child.told.home, child.told.killed),
         )
         if known is not None and known.seen == seen and now - known.made < OLD:
             return known

@@ -124,6 +124,7 @@ def brief(spawner: CarmeSpawner, now: float, who: Who | None = None) -> dict[str
         "gpu_type": facts.gpu_type,
         "progress": UP if state == RUNNING else said["progress"],
         "message": said["message"] if starts else "",
+        "troubles": child.troubles if state == RUNNING else [],
         "reason_text": said["text"] if starts else "",
         "advice": said["advice"] if starts else "",
         "apps": [{"title": app["title"], "url": f"{who.url}{app['path']}"} for app in words["apps"]],

@@ -57,6 +57,7 @@ class Chronicle:
         self._started: int | None = None
         self._node = ""
         self._by = ""
+        self._memory = ""
         self.stopped = False
         self.died: LastWords | None = None
         self.last_words: asyncio.Future[LastWords] | None = None
@@ -88,6 +89,11 @@ class Chronicle:
         if view is not None and view.phase is Phase.RUNNING:
             self.running(view)
         self._tell(Kind.READY)
+
+    def out_of_memory(self, sentence: str) -> None:
+        """Tell that a program of it was killed because memory ran out; its end tells of it, too."""
+        self._memory = sentence
+        self._tell(Kind.OUT_OF_MEMORY, sentence=sentence)
 
     def stopping(self) -> None:
         """Remember that somebody asks for the end, and who."""
@@ -132,7 +138,9 @@ class Chronicle:
             at=view.end if known and view is not None else now,
             state=state,
             exit_code=ending.exit_code if ending is not None else None,
-            sentence=words.sentence,
+            sentence=" ".join(
+                filter(None, [words.sentence, "" if state == "OUT_OF_MEMORY" else self._memory])
+            ),
             was_ready=Kind.READY in self._told,
             stopped=self.stopped and self.died is None,
             by=self._by,

@@ -78,7 +78,7 @@ async def _learn(spawner: CarmeSpawner, child: Session) -> dict[str, Any]:
 
 async def _log(child: Session, number: int, account: Account) -> str:
     tail = await child.runner.log_tail(script.log_path(account.home, number), account)
-    return failure.last_lines(tail, LINES)
+    return failure.last_lines(tail or child.told.log, LINES)
 
 
 async def _script(child: Session, slurm: Slurm, number: int, account: Account) -> str:

@@ -29,6 +29,7 @@ class Kind(Enum):
     RUNNING = "running"  # its job has a node
     READY = "ready"  # its server listens
     ENDS_SOON = "ends_soon"
+    OUT_OF_MEMORY = "out_of_memory"  # one of its programs was killed for want of memory; it goes on
     ENDED = "ended"
 
 
@@ -133,7 +134,8 @@ class Event:
     left
         So many seconds before the end the owner wants to be warned; of `Kind.ENDS_SOON`.
     state, exit_code, sentence
-        Slurm's final word, and what its owner is told; of `Kind.ENDED`. No sentence: nothing went wrong.
+        Slurm's final word, and what its owner is told; of `Kind.ENDED`. No sentence: nothing went wrong. The
+        sentence of `Kind.OUT_OF_MEMORY`, too.
     was_ready
         Whether its server had been up; of `Kind.ENDED`.
     stopped

@@ -88,7 +88,7 @@ def _out_of_memory(memory: int | None) -> str:
 def _by_exit_code(ending: Ending, request: JobRequest, home: str, log: str) -> str | None:
     material = request.profile.course.material if request.profile.course else ""
     sentences = {
-        script.EXIT_LOG: f"it could not write to your home folder {home}: it is full, missing or not yours.",
+        script.EXIT_LOG: f"your home folder {home} is missing on its node, or is not yours.",
         course.EXIT_MATERIAL: f"the course material {material} cannot be read. Please tell your instructor.",
         course.EXIT_COPY: f"the course material could not be copied to {home}/courses; is there room left?",
         script.EXIT_HOME_FULL: f"your home folder {home} is full; remove files there.",

@@ -16,13 +16,14 @@ from jupyterhub.spawner import Spawner
 from sqlalchemy.orm import object_session
 from traitlets import Instance, Unicode
 
-from carme_hub.spawner import choices, roll, saver
+from carme_hub.spawner import choices, memorywatch, roll, saver
 from carme_hub.spawner.answers import Phase
 from carme_hub.spawner.chronicle import Chronicle
 from carme_hub.spawner.events import Facts
 from carme_hub.spawner.request import JobRequest
 from carme_hub.spawner.settings import SessionSettings
 from carme_hub.spawner.slurm import SlurmError, account_of
+from carme_hub.spawner.told import Told
 from carme_hub.spawner.watcher import JobRef
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         # Seconds since 1970: when Slurm took the job, and when the job said that its container runs.
         self.submitted: float | None = None
         self.begun: float | None = None
+        self.told = Told()
         self._begins = asyncio.Event()
         self._reported = asyncio.Event()
         self._ended = asyncio.Event()
@@ -162,6 +164,34 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
             # The job runs: learn its node now, not at the next interval.
             self.watcher.look()
         return True
+
+    def take_told(self, told: Told) -> bool:
+        """Take what the job says of its home, its memory and its log; the whole of it each time.
+
+        The word is a person's, too: it is about that person's session only, and is told once.
+        """
+        if not self._token_digest or not self.job_id:
+            return False
+        before, self.told = self.told, told
+        if (before.home, before.killed) != (told.home, told.killed):
+            self._tell_of_memory()
+            self._saving = self._save()
+            roll.news()
+        return True
+
+    def _tell_of_memory(self) -> None:
+        if self.told.killed and self.chronicle is not None:
+            self.chronicle.out_of_memory(memorywatch.sentence(self.memory_of_a_node))
+
+    @property
+    def memory_of_a_node(self) -> int:
+        """Return what the job may use on each of its nodes, in MiB; 0 where Slurm's default counts."""
+        return self.facts.memory // max(self.facts.nodes, 1)
+
+    @property
+    def troubles(self) -> list[str]:
+        """Return what the owner of a running session has to know of it, in sentences."""
+        return self.told.sentences(self.memory_of_a_node)
 
     def take_end(self) -> bool:
         """Take the server's word that it ends.
@@ -300,6 +330,7 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
             state |= {"session": self.options, "submitted": self.submitted, "facts": self.facts.kept()}
             state["owner"] = self.owner
             state |= {"node": self.node, "port": self._port, "api_token_id": self._token_id}
+            state["told"] = self.told.kept()
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -314,10 +345,12 @@ class JobSession(SessionSettings, SlurmSpawner):  # type: ignore[misc]  # batchs
         self.submitted = state.get("submitted")
         self.owner = state.get("owner")
         self.facts = Facts.read(state.get("facts"), self.options, self.submitted or time.time())
+        self.told = Told.stored(state.get("told"))
         if self._port:
             self._reported.set()
         if self.job_id:
             self.begin_chronicle(int(self.job_id)).submitted()
+            self._tell_of_memory()
 
     def clear_state(self) -> None:
         """Forget the job."""

@@ -1,7 +1,7 @@
-"""What runs in the container around the server: the reporter, with what it starts inside, as one text.
+"""What runs in the container around the server: the reporter, with what works beside it inside, as one text.
 
-The container has nothing of ours but its standard input. The time keeper is a value in the reporter, so that
-a start does not wait until it is compiled; the log keeper is one because it is a subject of its own.
+The container has nothing of ours but its standard input. The parts are values in the reporter, compiled when
+they are needed: a start does not wait for the time keeper.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-_INSIDE = ("timekeeper", "logkeeper")
+PARTS = ("timekeeper", "logkeeper", "homecare", "memorywatch", "lookout")
+_PLACE = "PARTS: dict[str, str] = {}\n"
 
 
 @cache
@@ -19,14 +20,11 @@ def source() -> str:
     Raises
     ------
     ValueError
-        When the reporter has no place for a part, or more than one.
+        When the reporter has no place for its parts, or more than one.
     """
     here = Path(__file__).parent
-    text = (here / "reporter.py").read_text(encoding="utf-8")
-    for name in _INSIDE:
-        place = f'{name.upper()} = ""\n'
-        if text.count(place) != 1:
-            raise ValueError(f"reporter.py has to hold the line {place.strip()} once")
-        part = (here / f"{name}.py").read_text(encoding="utf-8")
-        text = text.replace(place, f"{name.upper()} = {part!r}\n")
-    return text
+    reporter = (here / "reporter.py").read_text(encoding="utf-8")
+    if reporter.count(_PLACE) != 1:
+        raise ValueError(f"reporter.py has to hold the line {_PLACE.strip()} once")
+    parts = {name: (here / f"{name}.py").read_text(encoding="utf-8") for name in PARTS}
+    return reporter.replace(_PLACE, f"PARTS: dict[str, str] = {parts!r}\n")

@@ -1,4 +1,4 @@
-"""What a job and the hub tell each other, with that server's own token: its steps, its port, end and time.
+"""What a job and the hub tell each other, with that server's own token: steps, port, troubles, end, time.
 
 Importing this module replaces batchspawner's ``POST /hub/api/batchspawner``, which sets any attribute of a
 spawner to what a job sends, by ``/hub/api/carme/report``.
@@ -16,8 +16,9 @@ from jupyterhub.apihandlers import APIHandler
 from tornado import web
 
 from carme_hub.spawner.timelimit import Limited
+from carme_hub.spawner.told import Told
 
-LONGEST_BODY = 200
+LONGEST_BODY = 40_000
 HIGHEST_PORT = 65535
 BEGUN, ENDED = "begun", "ended"
 
@@ -39,22 +40,26 @@ class Reportable(Protocol):
     def take_port(self, port: int) -> bool:
         """Take the report; False when none is expected (any more)."""
 
+    def take_told(self, told: Told) -> bool:
+        """Take what the job says of its home, its memory and its log; False when it has no job (any more)."""
+
     async def take_end(self) -> bool:
         """Count as ended, and return when the route is gone; False when no port was reported before."""
 
 
-def parse_report(body: bytes) -> int | str:
+def parse_report(body: bytes) -> int | str | Told:
     """Read a report.
 
     Returns
     -------
-    int or str
-        The port; `BEGUN` when the container runs, `ENDED` when the server ends.
+    int, str or Told
+        The port; what the job says of itself; `BEGUN` when the container runs, `ENDED` when the server ends.
 
     Raises
     ------
     ValueError
-        When it is anything but ``{"port": 1..65535}``, ``{"begun": true}`` or ``{"ended": true}``.
+        When it is anything but ``{"port": 1..65535}``, ``{"begun": true}``, ``{"ended": true}`` or
+        ``{"told": {"home": [...], "killed": number, "log": text}}``.
     """
     if len(body) > LONGEST_BODY:
         raise ValueError("The report is too long.")
@@ -62,6 +67,8 @@ def parse_report(body: bytes) -> int | str:
     for word in (BEGUN, ENDED):
         if isinstance(report, dict) and report.keys() == {word} and report[word] is True:
             return word
+    if isinstance(report, dict) and report.keys() == {"told"}:
+        return Told.read(report["told"])
     if not isinstance(report, dict) or report.keys() != {"port"}:
         raise ValueError("A report is an object with the port, the beginning or the end, and nothing else.")
     port = report["port"]
@@ -96,6 +103,8 @@ class ReportHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no type
             raise web.HTTPError(400, str(error)) from None
         if isinstance(said, int):
             taken = spawner.take_port(said)
+        elif isinstance(said, Told):
+            taken = spawner.take_told(said)
         else:
             taken = spawner.take_begun() if said == BEGUN else await spawner.take_end()
         if not taken:

@@ -22,7 +22,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ FAREWELL = 5.0  # seconds in which the hub has to learn of the end; Slurm's Kill
 CONFLICT = 409
 SERVER_ERROR = 500
 LONGEST_ANSWER = 1000
-# The source of carme_hub.spawner.timekeeper, put in by carme_hub.spawner.program.
-TIMEKEEPER = ""
-# The source of carme_hub.spawner.logkeeper, likewise.
-LOGKEEPER = ""
+# The sources of what works beside the server, by name, put in by carme_hub.spawner.program.
+PARTS: dict[str, str] = {}
 
 
 class NotReportedError(Exception):
@@ -154,7 +152,7 @@ def tls_context(environ: dict[str, str]) -> ssl.SSLContext | None:
     return context
 
 
-def send(environ: dict[str, str], message: dict[str, int | bool] | None, time_out: float) -> object:
+def send(environ: dict[str, str], message: dict[str, Any] | None, time_out: float) -> object:
     """Tell the hub something, with the server's token, or ask it when there is no message.
 
     Returns
@@ -232,17 +230,63 @@ def keep_time(environ: dict[str, str], first: object) -> None:
         except http.client.HTTPException as error:
             raise OSError(str(error)) from None
 
+    if "timekeeper" in PARTS:
+        beside(
+            lambda: part("timekeeper")["keep"](ask, environ, first), "nobody will be warned of the time limit"
+        )
+
+
+def part(name: str) -> dict[str, Any]:
+    """Return what a part of this program defines."""
+    module: dict[str, Any] = {"__name__": name}
+    # A text of ours, as this one is.
+    exec(compile(PARTS[name], name, "exec"), module)  # noqa: S102
+    return module
+
+
+def beside(work: Callable[[], None], otherwise: str) -> None:
+    """Do something beside the server, which does not depend on it."""
+
     def run() -> None:
         try:
-            module: dict[str, object] = {"__name__": "timekeeper"}
-            # A text of ours, as this one is.
-            exec(compile(TIMEKEEPER, "timekeeper", "exec"), module)  # noqa: S102
-            module["keep"](ask, environ, first)  # type: ignore[operator]
+            work()
         except Exception as problem:  # noqa: BLE001 - the thread's end is no reason for the session's
-            say(f"nobody will be warned of the time limit: {problem!r}")
+            say(f"{otherwise}: {problem!r}")
 
-    if TIMEKEEPER:
-        threading.Thread(target=run, daemon=True, name="timekeeper").start()
+    threading.Thread(target=run, daemon=True).start()
+
+
+def look_out(environ: dict[str, str]) -> Callable[[], None]:
+    """Have home and memory looked after, and return what tells the hub all that is left to tell.
+
+    Parameters
+    ----------
+    environ
+        As for `serve`; what the server cannot write to the home is led elsewhere.
+    """
+
+    def tell(message: dict[str, Any]) -> object:
+        try:
+            return send(environ, message, REQUEST_TIMEOUT)
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from None
+
+    if "lookout" not in PARTS:
+        return lambda: None
+    try:
+        terminals = part("timekeeper")["tell_terminals"]
+        lookout = part("lookout")["Lookout"](environ, tell, part("homecare"), part("memorywatch"), terminals)
+        lookout.prepare()
+    except Exception as problem:  # noqa: BLE001 - a session is worth more than what is told of it
+        say(f"home and memory are not looked after: {problem!r}")
+        return lambda: None
+    beside(lookout.run, "home and memory are not looked after")
+
+    def rest() -> None:
+        with contextlib.suppress(OSError):
+            lookout.report(log=True)
+
+    return rest
 
 
 def tell_begun(environ: dict[str, str]) -> None:
@@ -346,11 +390,10 @@ def see_off(child: subprocess.Popen[bytes], environ: dict[str, str], port: int) 
 
 def serve_with_log(words: list[str], environ: dict[str, str]) -> int:
     """Do as `serve`, with a bound on what the server and all that it starts write to standard error."""
-    if not LOGKEEPER:
+    if "logkeeper" not in PARTS:
         return serve(words, environ)
-    module: dict[str, object] = {"__name__": "logkeeper"}
-    exec(compile(LOGKEEPER, "logkeeper", "exec"), module)  # noqa: S102 - a text of ours
-    target, thread = module["keep"](2)  # type: ignore[operator]
+    module = part("logkeeper")
+    target, thread = module["keep"](2)
     try:
         return serve(words, environ, target)
     finally:
@@ -374,6 +417,14 @@ def serve(words: list[str], environ: dict[str, str], log: int | None = None) -> 
     host = urlsplit(url).hostname or "127.0.0.1"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - connected to, not bound
     tell_begun(environ)
+    tell_rest = look_out(environ)
+    try:
+        return _serve(words, environ, url, host, log)
+    finally:
+        tell_rest()
+
+
+def _serve(words: list[str], environ: dict[str, str], url: str, host: str, log: int | None) -> int:
     for _ in range(ATTEMPTS):
         port = free_port()
         child = subprocess.Popen(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from carme_hub.spawner.request import JobRequest
 
 # How the script ends when it cannot start the server, beside the codes of `node` and `course`; `failure` says
-# it in sentences.
+# it in sentences. EXIT_LOG: there is no home at all, or it is closed to its owner.
 EXIT_LOG = 91
 EXIT_HOME_FULL = 99
 
@@ -129,9 +129,12 @@ def render(request: JobRequest, plan: Plan) -> str:
             "#!/bin/bash",
             *_directives(request, plan),
             "",
-            open_log(plan.home),
+            open_log(
+                plan.home, otherwise=_PRIVATE_LOG.format(home=shlex.quote(plan.home), exit_log=EXIT_LOG)
+            ),
             node.functions(request, plan.home, plan.apptainer, plan.srun),
             _CHECK_ALL if request.nodes > 1 else _CHECK,
+            _KEEP_LOG,
             course.copying(request, plan.home),
             _ENVIRONMENT,
             _run(request, plan),
@@ -139,14 +142,23 @@ def render(request: JobRequest, plan: Plan) -> str:
     )
 
 
-def open_log(home: str) -> str:
-    """Return the lines with which a job writes all it says into `log_path`, and removes old ones there."""
+def open_log(home: str, otherwise: str = "") -> str:
+    """Return the lines with which a job writes all it says into `log_path`, and removes old ones there.
+
+    Parameters
+    ----------
+    home
+        The person's home folder.
+    otherwise
+        What is done when nothing can be written there; it has to set ``log``. Without it the job ends with
+        `EXIT_LOG`.
+    """
     return _OPEN_LOG.format(
         log_folder=shlex.quote(f"{home}/{LOG_FOLDER}"),
         log=shlex.quote(f"{home}/{LOG_FOLDER}/session-"),
         log_days=LOG_DAYS,
         logs=LOGS + 1,
-        exit_log=EXIT_LOG,
+        otherwise=otherwise or f"exit {EXIT_LOG}",
     )
 
 
@@ -198,20 +210,58 @@ def _run(request: JobRequest, plan: Plan) -> str:
     )
 
 
-# The first line is also a test: on a full disk a file can be made, but nothing can be written to it.
+# The first line is also a test: on a full disk a file can be made, but nothing can be written to it. What is
+# no plain file is not written to: a pipe at that place would wait for a reader.
 _OPEN_LOG = """\
 set -euo pipefail
 
 mask=$(umask)
 umask 077
-log={log}$SLURM_JOB_ID.log
-{{ mkdir -p -- {log_folder} && printf 'carme: job %s on %s\\n' "$SLURM_JOB_ID" \\
-  "${{SLURM_JOB_NODELIST:-$(hostname)}}" >>"$log"; }} 2>/dev/null || exit {exit_log}
+place={log}$SLURM_JOB_ID.log
+log=$place
+{{ mkdir -p -- {log_folder} && [[ ! -e $log || -f $log ]] && printf 'carme: job %s on %s\\n' \\
+  "$SLURM_JOB_ID" "${{SLURM_JOB_NODELIST:-$(hostname)}}" >>"$log"; }} 2>/dev/null || {{
+  {otherwise}
+}}
 exec >>"$log" 2>&1
 umask "$mask"
 find {log_folder} -maxdepth 1 -type f -name 'session-*.log' -mtime +{log_days} -delete 2>/dev/null || true
 find {log_folder} -maxdepth 1 -type f -name 'session-*.log' -printf '%T@ %p\\0' 2>/dev/null |
   sort -zrn | tail -zn +{logs} | cut -zd ' ' -f 2- | xargs -0r rm -f -- || true
+
+why_unwritable() {{
+  local said
+  said=$({{ LC_ALL=C head -c 65536 /dev/zero >"$place.probe"; }} 2>&1 || true)
+  rm -f -- "$place.probe" 2>/dev/null || true
+  case $said in
+    *'No space left'* | *'quota exceeded'*) echo full ;;
+    *'Read-only'*) echo read-only ;;
+  esac
+}}
+"""
+
+# A home that is full, or in which our folder cannot be written, holds nobody up: whoever is locked out of it
+# cannot remove anything. The log begins beside the private folder, which is not there yet, and moves into it.
+_PRIVATE_LOG = """\
+[[ -d {home} && -x {home} ]] || exit {exit_log}
+  log=$(mktemp -- "${{TMPDIR:-/tmp}}/.carme-log-XXXXXXXXXX") 2>/dev/null || log=/dev/null
+  trap '[[ $log == /dev/null ]] || rm -f -- "$log"' EXIT
+  printf 'carme: job %s: this log could not be written to %s\\n' "$SLURM_JOB_ID" "$place" >>"$log"\
+"""
+
+# The reporter reads the log and tells the hub its end, for as long as the hub cannot find it in its place.
+# There it goes in the end, should there be room then.
+_KEEP_LOG = """\
+if [[ $log != "$place" && $log != /dev/null ]]; then
+  mv -- "$log" "$scratch/carme/session.log"
+  log=$scratch/carme/session.log
+  export APPTAINERENV_CARME_LOG=/.carme/session.log
+  keep_log() {
+    [[ ! -e $place || -f $place ]] || return 0
+    (umask 077 && mkdir -p -- "${place%/*}" && cp -- "$log" "$place") 2>/dev/null || true
+  }
+  trap 'keep_log; rm -rf -- "$scratch"' EXIT
+fi
 """
 
 _CHECK = """\
@@ -282,9 +332,6 @@ while kill -0 "$child" 2>/dev/null; do
   status=0
   wait "$child" || status=$?
 done
-if ((status)) && ! head -c 65536 /dev/zero 2>/dev/null >"$log.probe"; then
-  status={exit_home_full}
-fi
-rm -f -- "$log.probe"
+[[ $status == 0 || $(why_unwritable) != full ]] || status={exit_home_full}
 exit "$status"
 """

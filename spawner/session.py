@@ -251,13 +251,14 @@ class Session(WaitingSession):
 
     async def _left_behind(self, number: int) -> tuple[str, str]:
         """Return the owner's home and the end of a job's log, as far as they can be had."""
-        home, log = "~", ""
+        home, log, told = "~", "", self.told.log
         with contextlib.suppress(SlurmError):
             account = await account_of(self.user.name)
             home = account.home
             if number:
                 log = await self.runner.log_tail(script.log_path(home, number), account)
-        return home, log
+        # Where it could not be written to the home, the job has told its end.
+        return home, log or told
 
     async def up_again(self) -> str | None:
         """Wait until the session of before the hub's restart has a server, for days if need be.

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from carme_hub.spawner.session import Session
     from carme_hub.spawner.summary import Summary
     from carme_hub.spawner.timelimit import TimeLimit
+    from carme_hub.spawner.told import Told
 
 
 doors.open_all()
@@ -273,6 +274,10 @@ class CarmeSpawner(Resuming, OfferingSpawner):
     def take_port(self, port: int) -> bool:
         """Take the port the job reports, once, while it starts."""
         return self.child is not None and not self._stop_pending and self.child.take_port(port)
+
+    def take_told(self, told: Told) -> bool:
+        """Take what the job says of its home, its memory and its log."""
+        return self.child is not None and self.child.take_told(told)
 
     async def take_end(self) -> bool:
         """Take the server's word that it ends, and return when JupyterHub has removed its route."""

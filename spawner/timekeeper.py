@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-# What JupyterLab's and Code-Server's extensions of our images read (singularity/files/time_limit).
+# What JupyterLab's and Code-Server's extensions of our images read (singularity/files/session_bar).
 FILE = "/tmp/.carme-time-limit.json"  # noqa: S108 - the session's own /tmp, and made without following links
+# Made by them when somebody may be extending the session: the hub is asked soon, but no more often than that.
+WANTED, RARELY = "/tmp/.carme-time-wanted", 15.0  # noqa: S108 - as above; seconds
 LEVELS = "CARME_WARN_BEFORE"
 USUAL = (900.0, 300.0)
 # Seconds before a warning in which the hub is asked whether it is still right. Each session takes another
@@ -172,6 +174,17 @@ def publish(limit: Limit, warned: float | None, following: float, path: str = FI
         Path(part).replace(path)
 
 
+def doze(seconds: float, wanted: str = WANTED, rarely: float = RARELY, tick: float = 5.0) -> None:
+    """Sleep so long, or until somebody wants to know the time anew."""
+    began = time.monotonic()
+    while (left := began + seconds - time.monotonic()) > 0:
+        time.sleep(min(left, tick))
+        if time.monotonic() - began >= rarely:
+            with contextlib.suppress(OSError):
+                Path(wanted).unlink()
+                return
+
+
 def read_limit(answer: object) -> Limit | None:
     """Read the hub's answer; None when it is none."""
     if not isinstance(answer, dict) or "end" not in answer:
@@ -202,7 +215,7 @@ class Timekeeper:
         first: object = None,
         *,
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = doze,
         tell: Callable[[str], None] = tell_terminals,
         show: Callable[[Limit, float | None, float], None] = publish,
     ) -> None:
@@ -262,7 +275,6 @@ class Timekeeper:
 
 
 def keep(ask: Callable[[], object], environ: Mapping[str, str], first: object = None) -> None:
-    """Keep the time of a session; returns only where nobody wants to be warned."""
+    """Keep the time of a session for as long as it lives: to show it, where nobody wants to be warned."""
     levels = read_levels(environ[LEVELS]) if LEVELS in environ else USUAL
-    if levels:
-        Timekeeper(ask, levels, first).run()
+    Timekeeper(ask, levels, first).run()

@@ -285,6 +285,30 @@ def set_ended(
         return connection.execute(row.values(told)).rowcount > 0
 
 
+def set_out_of_memory(
+    engine: sa.Engine, cluster: str, job: int, *, sentence: str, memory: int, user: str | None = None
+) -> bool:
+    """Write down that a job had used all of its memory at one moment; says whether it was known.
+
+    Parameters
+    ----------
+    sentence
+        For its owner; one about the job's end stays.
+    memory
+        What it may use on a node, in MiB: its peak. Accounting looks now and then only, and misses it.
+    user
+        As for `set_ended`.
+    """
+    values: dict[str, Any] = {
+        "sentence": sa.case((session.c.sentence == "", sentence), else_=session.c.sentence)
+    }
+    if memory:
+        values["max_memory"] = memory
+    with write(engine) as connection:
+        row = session.update().where(_newest(cluster, job, user))
+        return connection.execute(row.values(values)).rowcount > 0
+
+
 def change(engine: sa.Engine, changes: Mapping[int, Mapping[str, Any]]) -> None:
     """Write what accounting says: the number of a row -> the columns that change."""
     with write(engine) as connection:

@@ -122,7 +122,8 @@ def change_of(row: Row, record: Record | None, now: float) -> dict[str, Any]:
     if record.cpu_seconds is not None:
         change["cpu_seconds"] = record.cpu_seconds
     if record.max_memory is not None:
-        change["max_memory"] = record.max_memory
+        # Slurm looks now and then; a session that ran out of memory has told its peak itself.
+        change["max_memory"] = max(record.max_memory, row.max_memory or 0)
     return change
 
 

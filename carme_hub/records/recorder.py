@@ -152,11 +152,20 @@ def record(engine: sa.Engine, event: Event) -> None:
     Every event says all that a row needs: whichever of them was lost, with a hub that was killed, the next
     one makes up for it.
     """
-    if event.kind in {Kind.SUBMITTED, Kind.RUNNING, Kind.READY, Kind.ENDED}:
+    if event.kind in {Kind.SUBMITTED, Kind.RUNNING, Kind.READY, Kind.OUT_OF_MEMORY, Kind.ENDED}:
         history.add_submitted(engine, _submission(event))
     if event.kind in {Kind.RUNNING, Kind.READY} and event.started is not None:
         history.set_running(
             engine, event.cluster, event.job, started=event.started, node=event.node, user=event.user
+        )
+    if event.kind is Kind.OUT_OF_MEMORY:
+        history.set_out_of_memory(
+            engine,
+            event.cluster,
+            event.job,
+            sentence=event.sentence,
+            memory=event.facts.memory // max(event.facts.nodes, 1),
+            user=event.user,
         )
     if event.kind is Kind.ENDED:
         history.set_ended(

@@ -45,6 +45,10 @@ def _ends_soon(event: Event) -> Notice:
     return _notice(event, "ends_soon", "warning", f"{_name(event)} ends in {left}", text, told=told)
 
 
+def _out_of_memory(event: Event) -> Notice:
+    return _notice(event, "out_of_memory", "warning", f"{_name(event)} ran out of memory", event.sentence)
+
+
 def _ended(event: Event) -> Notice | None:
     if event.stopped:
         if not event.by:
@@ -75,5 +79,6 @@ def _notice(event: Event, kind: str, level: str, title: str, text: str, *, told:
 _TOLD: dict[Kind, Callable[[Event], Notice | None]] = {
     Kind.READY: _started,
     Kind.ENDS_SOON: _ends_soon,
+    Kind.OUT_OF_MEMORY: _out_of_memory,
     Kind.ENDED: _ended,
 }

@@ -149,6 +149,8 @@ function hearSessions(sessions) {
     update(card, session);
     // Extended, or shortened by an admin: what may be asked for now is the hub's to say.
     const limit = card.querySelector("[data-time-limit]");
+    const troubles = card.querySelectorAll("[data-trouble]").length;
+    if (session.state === "running" && (session.troubles ?? []).length !== troubles) refresh();
     if (session.state === "running" && session.end && limit && Number(limit.dataset.end) !== session.end) refresh();
   }
 }

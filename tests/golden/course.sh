@@ -18,14 +18,30 @@ set -euo pipefail
 
 mask=$(umask)
 umask 077
-log=/srv/home/rosa/.carme/session-$SLURM_JOB_ID.log
-{ mkdir -p -- /srv/home/rosa/.carme && printf 'carme: job %s on %s\n' "$SLURM_JOB_ID" \
-  "${SLURM_JOB_NODELIST:-$(hostname)}" >>"$log"; } 2>/dev/null || exit 91
+place=/srv/home/rosa/.carme/session-$SLURM_JOB_ID.log
+log=$place
+{ mkdir -p -- /srv/home/rosa/.carme && [[ ! -e $log || -f $log ]] && printf 'carme: job %s on %s\n' \
+  "$SLURM_JOB_ID" "${SLURM_JOB_NODELIST:-$(hostname)}" >>"$log"; } 2>/dev/null || {
+  [[ -d /srv/home/rosa && -x /srv/home/rosa ]] || exit 91
+  log=$(mktemp -- "${TMPDIR:-/tmp}/.carme-log-XXXXXXXXXX") 2>/dev/null || log=/dev/null
+  trap '[[ $log == /dev/null ]] || rm -f -- "$log"' EXIT
+  printf 'carme: job %s: this log could not be written to %s\n' "$SLURM_JOB_ID" "$place" >>"$log"
+}
 exec >>"$log" 2>&1
 umask "$mask"
 find /srv/home/rosa/.carme -maxdepth 1 -type f -name 'session-*.log' -mtime +30 -delete 2>/dev/null || true
 find /srv/home/rosa/.carme -maxdepth 1 -type f -name 'session-*.log' -printf '%T@ %p\0' 2>/dev/null |
   sort -zrn | tail -zn +101 | cut -zd ' ' -f 2- | xargs -0r rm -f -- || true
+
+why_unwritable() {
+  local said
+  said=$({ LC_ALL=C head -c 65536 /dev/zero >"$place.probe"; } 2>&1 || true)
+  rm -f -- "$place.probe" 2>/dev/null || true
+  case $said in
+    *'No space left'* | *'quota exceeded'*) echo full ;;
+    *'Read-only'*) echo read-only ;;
+  esac
+}
 
 node=${SLURMD_NODENAME:-$(hostname)}
 
@@ -451,19 +467,36 @@ run_task() {
 check_node
 open_scratch
 
+if [[ $log != "$place" && $log != /dev/null ]]; then
+  mv -- "$log" "$scratch/carme/session.log"
+  log=$scratch/carme/session.log
+  export APPTAINERENV_CARME_LOG=/.carme/session.log
+  keep_log() {
+    [[ ! -e $place || -f $place ]] || return 0
+    (umask 077 && mkdir -p -- "${place%/*}" && cp -- "$log" "$place") 2>/dev/null || true
+  }
+  trap 'keep_log; rm -rf -- "$scratch"' EXIT
+fi
+
+uncopied() {
+  [[ -n $(why_unwritable) ]] || fail 93 "$1"
+  printf 'carme: %s\n' "$1" >&2
+  : >"$scratch/carme/uncopied"
+}
+
 copy_course() {
   local source=$1 target=$2 path from to part
   [[ -d $source && -r $source && -x $source ]] \
     || fail 92 "the course material $source cannot be read on $(hostname)"
-  mkdir -p -- "$target" || fail 93 "the folder $target cannot be made"
+  mkdir -p -- "$target" || { uncopied "the folder $target cannot be made"; return 0; }
   while IFS= read -r -d '' path; do
     from=$source/$path
     to=$target/$path
     if [[ -d $from && ! -L $from ]]; then
-      [[ -d $to ]] || mkdir -p -- "$to" || fail 93 "the folder $to cannot be made"
+      [[ -d $to ]] || mkdir -p -- "$to" || { uncopied "the folder $to cannot be made"; return 0; }
     elif [[ ! -e $to && ! -L $to ]]; then
       part=${to%/*}/.carme-$SLURM_JOB_ID.part
-      cp -P -- "$from" "$part" || { rm -f -- "$part"; fail 93 "$to cannot be written"; }
+      cp -P -- "$from" "$part" || { rm -f -- "$part"; uncopied "$to cannot be written"; return 0; }
       [[ -L $part ]] || chmod u+w -- "$part"
       ln -T -- "$part" "$to" 2>/dev/null || mv -n -T -- "$part" "$to"
       rm -f -- "$part"
@@ -515,8 +548,5 @@ while kill -0 "$child" 2>/dev/null; do
   status=0
   wait "$child" || status=$?
 done
-if ((status)) && ! head -c 65536 /dev/zero 2>/dev/null >"$log.probe"; then
-  status=99
-fi
-rm -f -- "$log.probe"
+[[ $status == 0 || $(why_unwritable) != full ]] || status=99
 exit "$status"

@@ -20,14 +20,30 @@ set -euo pipefail
 
 mask=$(umask)
 umask 077
-log=/srv/home/rosa/.carme/session-$SLURM_JOB_ID.log
-{ mkdir -p -- /srv/home/rosa/.carme && printf 'carme: job %s on %s\n' "$SLURM_JOB_ID" \
-  "${SLURM_JOB_NODELIST:-$(hostname)}" >>"$log"; } 2>/dev/null || exit 91
+place=/srv/home/rosa/.carme/session-$SLURM_JOB_ID.log
+log=$place
+{ mkdir -p -- /srv/home/rosa/.carme && [[ ! -e $log || -f $log ]] && printf 'carme: job %s on %s\n' \
+  "$SLURM_JOB_ID" "${SLURM_JOB_NODELIST:-$(hostname)}" >>"$log"; } 2>/dev/null || {
+  [[ -d /srv/home/rosa && -x /srv/home/rosa ]] || exit 91
+  log=$(mktemp -- "${TMPDIR:-/tmp}/.carme-log-XXXXXXXXXX") 2>/dev/null || log=/dev/null
+  trap '[[ $log == /dev/null ]] || rm -f -- "$log"' EXIT
+  printf 'carme: job %s: this log could not be written to %s\n' "$SLURM_JOB_ID" "$place" >>"$log"
+}
 exec >>"$log" 2>&1
 umask "$mask"
 find /srv/home/rosa/.carme -maxdepth 1 -type f -name 'session-*.log' -mtime +30 -delete 2>/dev/null || true
 find /srv/home/rosa/.carme -maxdepth 1 -type f -name 'session-*.log' -printf '%T@ %p\0' 2>/dev/null |
   sort -zrn | tail -zn +101 | cut -zd ' ' -f 2- | xargs -0r rm -f -- || true
+
+why_unwritable() {
+  local said
+  said=$({ LC_ALL=C head -c 65536 /dev/zero >"$place.probe"; } 2>&1 || true)
+  rm -f -- "$place.probe" 2>/dev/null || true
+  case $said in
+    *'No space left'* | *'quota exceeded'*) echo full ;;
+    *'Read-only'*) echo read-only ;;
+  esac
+}
 
 node=${SLURMD_NODENAME:-$(hostname)}
 
@@ -457,6 +473,17 @@ srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --
     check_node' || exit "$?"
 open_scratch
 
+if [[ $log != "$place" && $log != /dev/null ]]; then
+  mv -- "$log" "$scratch/carme/session.log"
+  log=$scratch/carme/session.log
+  export APPTAINERENV_CARME_LOG=/.carme/session.log
+  keep_log() {
+    [[ ! -e $place || -f $place ]] || return 0
+    (umask 077 && mkdir -p -- "${place%/*}" && cp -- "$log" "$place") 2>/dev/null || true
+  }
+  trap 'keep_log; rm -rf -- "$scratch"' EXIT
+fi
+
 
 unset "${!SLURM_CPU_BIND@}" SLURM_PROCID SLURM_LOCALID SLURM_NODEID SLURM_GTIDS SLURM_TASK_PID
 export SLURM_OVERLAP=1 SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
@@ -499,8 +526,5 @@ while kill -0 "$child" 2>/dev/null; do
   status=0
   wait "$child" || status=$?
 done
-if ((status)) && ! head -c 65536 /dev/zero 2>/dev/null >"$log.probe"; then
-  status=99
-fi
-rm -f -- "$log.probe"
+[[ $status == 0 || $(why_unwritable) != full ]] || status=99
 exit "$status"

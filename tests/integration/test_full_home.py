@@ -6,8 +6,9 @@ import pytest
 import requests
 
 from carme_hub.demo.layout import NODES
-from carme_hub.spawner import script
+from carme_hub.spawner import homecare, script
 from tests.integration.script_world import run_script
+from tests.support import until
 
 HOME = "/srv/home/noah"
 
@@ -40,12 +41,80 @@ def small(site):
         site.run("umount", "--lazy", HOME, node=node)
 
 
-def test_a_session_that_cannot_even_write_its_log_is_told_about(person, small):
+@pytest.fixture
+def read_only(site):
+    """Make noah's home read-only on all compute nodes."""
+    for node in NODES:
+        site.run("mount", "--bind", HOME, HOME, node=node)
+        site.run("mount", "-o", "remount,bind,ro", HOME, node=node)
+    yield
+    for node in NODES:
+        site.run("umount", "--lazy", HOME, node=node)
+
+
+def troubles(noah):
+    """Return what the dashboard says of noah's session."""
+    (session,) = noah.api("GET", "/carme/sessions").json()["sessions"]
+    return session["troubles"]
+
+
+def in_words(*words):
+    return [homecare.sentence(word) for word in words]
+
+
+def test_c12_a_full_home_lets_its_owner_in_to_make_room(person, small):
     noah = person("noah")
     small()
-    said = noah.failure(profile="cpu")
-    assert f"could not write to your home folder {HOME}" in said["message"]
-    assert "full" in said["message"]
+    noah.start(profile="cpu")
+    until(lambda: troubles(noah), "the word about the home")
+    assert troubles(noah) == in_words(homecare.FULL)
+    assert "Your home folder is full" in noah.http.get(f"{noah.site.hub_url}/hub/home", timeout=60).text
+    # The end of the log is told although it is not in its place.
+    log = until(lambda: noah.api("GET", "/carme/session/noah").json()["log"], "the end of the log")
+    assert "this log could not be written to" in log
+    # Kernels run; a file is removed as JupyterLab does it, and all is well again.
+    assert noah.python("print(6 * 7)") == "42\n"
+    assert "home folder is full" in noah.shell("cat /tmp/.carme-notes.txt")
+    assert save(noah, "mine.txt", "x" * 100_000) == 500
+    assert remove(noah, "big") == 204
+    assert save(noah, "mine.txt", "x" * 100_000) in {200, 201}
+    until(lambda: not troubles(noah), "the home to be found in order", 60)
+
+
+def test_c12_a_home_that_is_read_only_lets_its_owner_in(person, read_only):
+    del read_only
+    noah = person("noah")
+    noah.start(profile="cpu")
+    until(lambda: troubles(noah), "the word about the home")
+    assert troubles(noah) == in_words(homecare.READ_ONLY)
+    assert noah.python("print(6 * 7)") == "42\n"
+    assert save(noah, "mine.txt", "x") == 500
+
+
+def test_c12_folders_in_disorder_are_named_and_hold_nobody_up(site, person):
+    noah = person("noah")
+    names = (".carme", ".jupyter", ".ipython", ".local")
+    try:
+        for name in names:
+            site.run("mv", f"{HOME}/{name}", f"{HOME}/{name}.kept", check=False)
+        site.run(
+            "sh",
+            "-c",
+            f"cd {HOME}; touch .carme; ln -s nowhere .jupyter; ln -s .ipython .ipython",
+            user="noah",
+        )
+        site.run("install", "-d", "-m", "755", f"{HOME}/.local")  # root's
+        noah.start(profile="cpu")
+        until(lambda: troubles(noah), "the word about the home")
+        assert troubles(noah) == in_words(".carme", ".jupyter", ".local", ".ipython")
+        assert noah.python("print(6 * 7)") == "42\n"
+        assert save(noah, "mine.txt", "x") in {200, 201}
+        assert noah.get("/lab/api/workspaces/default").status_code == 200
+        noah.end_session()
+    finally:
+        for name in names:
+            site.run("rm", "-rf", f"{HOME}/{name}")
+            site.run("mv", f"{HOME}/{name}.kept", f"{HOME}/{name}", check=False)
 
 
 def test_a_server_that_fails_for_want_of_room_is_told_from_others(site, small):
@@ -63,6 +132,15 @@ def save(noah, name, text):
     return requests.put(
         f"{noah.site.hub_url}/user/noah/api/contents/{name}",
         json={"type": "file", "format": "text", "content": text},
+        headers={"Authorization": f"token {noah.token}"},
+        timeout=60,
+    ).status_code
+
+
+def remove(noah, name):
+    """Remove a file as JupyterLab does, and return the answer's status."""
+    return requests.delete(
+        f"{noah.site.hub_url}/user/noah/api/contents/{name}",
         headers={"Authorization": f"token {noah.token}"},
         timeout=60,
     ).status_code

@@ -23,7 +23,7 @@ FIELDS = {
     *("user", "name", "display_name", "cluster", "job", "profile", "title", "image", "image_title", "what"),
     *("options", "state", "slurm_state", "reason", "place", "expected_start", "start", "end", "limit"),
     *("warn_before", "extend", "node", "nodes", "cpus", "memory", "gpus", "gpu_type", "progress", "message"),
-    *("reason_text", "advice", "apps", "url", "submitted"),
+    *("reason_text", "advice", "apps", "url", "submitted", "troubles"),
 }
 
 

@@ -8,10 +8,11 @@ import weakref
 
 import pytest
 
-from carme_hub.spawner import events, warner
+from carme_hub.spawner import events, homecare, memorywatch, warner
 from carme_hub.spawner.answers import Ending, Phase, QueueEntry
 from carme_hub.spawner.brief import view_of
 from carme_hub.spawner.events import Kind
+from carme_hub.spawner.told import Told
 from carme_hub.spawner.watcher import View
 from tests.unit import test_spawner as world
 
@@ -239,3 +240,32 @@ async def test_the_end_is_warned_of_once_and_again_when_it_was_put_off(running, 
     assert warned() == [(900, now + 600), (300, now + 250), (900, now + 700)]
     slurm.jobs.clear()
     await until(lambda: ended)
+
+
+async def test_oom_is_told_once_and_the_end_remembers_it(make, slurm, heard):
+    one = await started(make, slurm)
+    assert one.take_told(Told(killed=1))
+    assert one.take_told(Told(killed=2))
+    assert one.child.troubles == [memorywatch.sentence(one.child.memory_of_a_node)]
+    assert kinds(heard)[-1] is Kind.OUT_OF_MEMORY
+    assert kinds(heard).count(Kind.OUT_OF_MEMORY) == 1
+    said = heard[-1].sentence
+    assert said.startswith("A program in this session was stopped")
+    state = one.get_state()
+    assert state["told"] == {"home": [], "killed": 2, "log": ""}
+    await one.stop()
+    one.clear_state()
+    assert heard[-1].kind is Kind.ENDED
+    assert heard[-1].sentence == said
+    assert not one.take_told(Told(killed=1))
+
+
+async def test_c12_what_is_wrong_with_a_home_is_told_and_taken_back(make, slurm, heard):
+    one = await started(make, slurm)
+    before = len(heard)
+    assert one.take_told(Told(home=("full",), log="the end"))
+    assert one.child.troubles == [homecare.sentence("full")]
+    assert (await one.child._left_behind(7))[1] == "the end", "there is no other log"
+    assert one.take_told(Told())
+    assert one.child.troubles == []
+    assert len(heard) == before, "nobody needs a message of it"

@@ -145,6 +145,11 @@ def test_an_end_that_was_missed_is_filled_in():
     }
 
 
+def test_oom_a_peak_that_the_session_told_is_not_taken_back():
+    assert reconcile.change_of(replace(ROW, max_memory=4096), RECORD, NOW)["max_memory"] == 4096
+    assert reconcile.change_of(replace(ROW, max_memory=10), RECORD, NOW)["max_memory"] == 300
+
+
 def test_what_accounting_counts_as_less_than_was_asked_for_is_not_believed():
     record = replace(RECORD, tres={"cpu": 8, "gres/gpu": 2, "node": 2, "mem": 8192})
     assert reconcile.change_of(ROW, record, NOW).keys().isdisjoint({"cpus", "gpus", "nodes", "memory"})

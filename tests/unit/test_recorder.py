@@ -91,6 +91,22 @@ def test_a_session_is_written_down_from_submission_to_end(make, engine):
     assert [one.kind for one in notices.recent(engine, "rosa")] == ["ended", "started"]
 
 
+def test_oom_is_a_sentence_a_message_and_the_peak_of_the_row(make, engine):
+    one = make()
+    killed = replace(RUNNING, kind=Kind.OUT_OF_MEMORY, at=THEN + 100, sentence="Out of memory.")
+    for event in (SUBMITTED, RUNNING, READY, killed, killed):
+        one.take(event)
+    assert one.drain(30)
+    (row,) = history.find(engine)
+    assert (row.sentence, row.max_memory) == ("Out of memory.", 2048), "what it may use on a node"
+    (message,) = [one for one in notices.recent(engine, "rosa") if one.kind == "out_of_memory"]
+    assert (message.level, message.text) == ("warning", "Out of memory.")
+    one.take(ENDED)
+    assert one.drain(30)
+    (row,) = history.find(engine)
+    assert row.sentence == "Out of memory."
+
+
 @pytest.mark.parametrize("lost", [1, 2, 3])
 def test_what_a_killed_hub_did_not_write_is_made_up_for_by_the_next_event(make, engine, lost):
     one = make()

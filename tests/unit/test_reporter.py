@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from carme_hub.spawner import program, reporter
+from tests.support import until
 
 SOURCE = Path(reporter.__file__)
 SCHEME = "http"
@@ -352,7 +353,8 @@ def test_a_session_is_warned_in_its_terminals_and_files_by_what_the_hub_says(hub
     outer, inner = pty.openpty()
     (tmp_path / "0").symlink_to(os.ttyname(inner))
     text = program.source().replace("/dev/pts", str(tmp_path)).replace("/tmp/.carme", f"{tmp_path}/.carme")
-    run(site, source=text, CARME_WARN_BEFORE="299")
+    # However long the start takes, one of them is near.
+    run(site, source=text, CARME_WARN_BEFORE=",".join(map(str, range(275, 300))))
     assert select.select([outer], [], [], 20)[0]
     assert b"*** This session ends in 5 minutes" in os.read(outer, 1000)
     said = json.loads((tmp_path / ".carme-time-limit.json").read_text())
@@ -361,6 +363,63 @@ def test_a_session_is_warned_in_its_terminals_and_files_by_what_the_hub_says(hub
     assert site.asked[0] == ("/hub/api/carme/report", "token secret")
     for one in (outer, inner):
         os.close(one)
+
+
+def read(path):
+    return path.read_text() if path.exists() else ""
+
+
+def test_c12_the_hub_hears_of_the_home_and_of_a_log_that_it_cannot_find(hub, run, tmp_path):
+    """The whole program; what is wrong with the home is made right while the session runs."""
+    site = hub()
+    home, log = tmp_path / "home", tmp_path / "session.log"
+    home.mkdir()
+    (home / ".jupyter").write_text("in the way")
+    log.write_text("the log\n")
+    text = (
+        program.source().replace("/tmp/.carme", f"{tmp_path}/.carme").replace("SELDOM = 30.0", "SELDOM = 0.1")
+    )
+    text = text.replace("INTERVAL = 3.0", "INTERVAL = 0.05")
+    shown = SERVER.replace(
+        'print("listening"', 'open(os.environ["OUT"], "w").write(os.environ["JUPYTER_CONFIG_DIR"]); print("x"'
+    )
+    process = run(
+        site,
+        sys.executable,
+        "-c",
+        shown,
+        source=text,
+        HOME=str(home),
+        CARME_LOG=str(log),
+        OUT=str(tmp_path / "conf"),
+    )
+    assert site.heard.wait(20)
+
+    def told():
+        return [body["told"] for _, _, body in site.reports if "told" in body]
+
+    until(told, "what is wrong")
+    assert told()[0] == {"home": [".jupyter"], "killed": 0, "log": "the log\n"}
+    assert until(lambda: read(tmp_path / "conf"), "the server") == f"{tmp_path}/.carme-home/jupyter"
+    assert ".jupyter" in (tmp_path / ".carme-notes.txt").read_text()
+    (home / ".jupyter").unlink()
+    until(lambda: told()[-1]["home"] == [], "the home to be found in order")
+    assert json.loads((tmp_path / ".carme-notes.json").read_text()) == []
+    log.write_text("the log\nthe end\n")
+    process.terminate()
+    process.wait(20)
+    assert told()[-1]["log"] == "the log\nthe end\n"
+
+
+def test_c12_a_server_that_dies_first_leaves_its_log_with_the_hub(hub, run, tmp_path):
+    site = hub()
+    log = tmp_path / "session.log"
+    log.write_text("why\n")
+    process = run(
+        site, sys.executable, "-c", "raise SystemExit(5)", source=program.source(), CARME_LOG=str(log)
+    )
+    assert process.wait(20) == 5
+    assert site.reports[-1][2]["told"]["log"] == "why\n"
 
 
 def test_it_needs_nothing_but_the_standard_library():

@@ -168,8 +168,19 @@ def run(tmp_path):
         )
         assert not done.stdout + done.stderr
         log = home / ".carme" / f"session-{job}.log"
-        return done.returncode, log.read_text() if log.exists() else None
+        return done.returncode, log.read_text() if log.is_file() else None
 
+    def log_of(commands):
+        """Run with something in the server's place, and return the log as it is seen from inside."""
+        kept = out / "log"
+        shown = (
+            f'cat "$APPTAINER_WORKDIR/carme/${{APPTAINERENV_CARME_LOG#/.carme/}}" > {shlex.quote(str(kept))}'
+        )
+        apptainer.write_text(f"#!/bin/bash\n{commands}\n{shown}\n")
+        assert go()[0] == 0
+        return kept.read_text()
+
+    go.log_of = log_of
     go.home, go.out, go.image, go.material, go.root = home, out, image, material, tmp_path
     return go
 
@@ -217,10 +228,52 @@ def test_log_and_scratch_are_private_and_scratch_is_removed(run):
     assert not Path((run.out / "scratch").read_text().strip()).exists()
 
 
-def test_a_home_that_cannot_be_written_has_its_own_exit_code(run):
+def test_a_home_that_is_none_has_its_own_exit_code(run):
     run.home.rmdir()
     run.home.touch()
     assert run() == (script.EXIT_LOG, None)
+
+
+def a_file(home):
+    (home / ".carme").write_text("mine")
+
+
+def a_dangling_link(home):
+    (home / ".carme").symlink_to("nowhere/at/all")
+
+
+def a_pipe_for_the_log(home):
+    (home / ".carme").mkdir()
+    os.mkfifo(home / ".carme" / "session-77.log")
+
+
+def a_folder_for_the_log(home):
+    (home / ".carme" / "session-77.log").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("wrong", [a_file, a_dangling_link, a_pipe_for_the_log, a_folder_for_the_log])
+def test_c12_a_log_that_cannot_be_written_ends_no_session(run, wrong):
+    wrong(run.home)
+    before = sorted(run.home.rglob("*"))
+    text = run.log_of("echo hello; echo server >&2")
+    assert "hello\nserver\n" in text
+    assert "this log could not be written to" in text
+    assert sorted(run.home.rglob("*")) == before
+    assert [path.name for path in run.root.glob(".carme-*")] == [], "nothing of it stays on the node"
+
+
+def test_c12_the_log_goes_where_it_belongs_when_there_is_room_in_the_end(run):
+    a_file(run.home)
+    log = run.home / ".carme" / "session-77.log"
+    text = run.log_of(f"rm {shlex.quote(str(run.home))}/.carme; echo after")
+    assert log.read_text() == text
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert log.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_c12_a_server_that_fails_with_a_folder_in_disorder_has_its_own_exit_code(run):
+    a_file(run.home)
+    assert run(CODE="7")[0] == 7
 
 
 def test_an_image_that_is_missing_has_its_own_exit_code(run):

@@ -80,7 +80,20 @@ def test_a_port_is_read():
         b'{"ended": false}',
         b'{"ended": true, "port": 8888}',
         b"\xff\xfe",
-        b'{"port": 8888' + b" " * 300 + b"}",
+        b'{"port": 8888' + b" " * report.LONGEST_BODY + b"}",
+        b'{"told": null}',
+        b'{"told": {"home": [], "killed": 0}}',
+        b'{"told": {"home": [], "killed": 0, "log": "", "exec_prefix": "id"}}',
+        b'{"told": {"home": "full", "killed": 0, "log": ""}}',
+        b'{"told": {"home": ["<script>"], "killed": 0, "log": ""}}',
+        b'{"told": {"home": [["full"]], "killed": 0, "log": ""}}',
+        b'{"told": {"home": [' + b'"full", ' * 20 + b'"full"], "killed": 0, "log": ""}}',
+        b'{"told": {"home": [], "killed": -1, "log": ""}}',
+        b'{"told": {"home": [], "killed": true, "log": ""}}',
+        b'{"told": {"home": [], "killed": 1e3, "log": ""}}',
+        b'{"told": {"home": [], "killed": 10000000, "log": ""}}',
+        b'{"told": {"home": [], "killed": 0, "log": 7}}',
+        b'{"told": {"home": [], "killed": 0, "log": ""}, "ended": true}',
     ],
 )
 def test_anything_but_one_port_is_refused(body):
@@ -106,6 +119,10 @@ class Session:
             return False
         self.port = port
         return True
+
+    def take_told(self, told):
+        self.told = told
+        return bool(self.port)
 
     async def take_end(self):
         self.ended = bool(self.port)

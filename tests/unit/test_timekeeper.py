@@ -6,6 +6,8 @@ import os
 import pty
 import random
 import stat
+import time
+from typing import Any
 
 import pytest
 
@@ -233,10 +235,22 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
     timekeeper.publish(Limit(), None, 0.0, str(tmp_path / "none" / "limit.json"))
 
 
+def test_a_nap_ends_when_somebody_wants_to_know_but_not_too_often(tmp_path):
+    wanted = tmp_path / "wanted"
+    wanted.touch()
+    began = time.monotonic()
+    timekeeper.doze(60, str(wanted), rarely=0.2, tick=0.05)
+    assert 0.2 <= time.monotonic() - began < 30
+    assert not wanted.exists()
+    began = time.monotonic()
+    timekeeper.doze(0.2, str(wanted), rarely=0, tick=0.05)
+    assert time.monotonic() - began >= 0.2
+
+
 def test_the_program_is_the_reporter_with_the_time_keeper_inside():
     text = program.source()
-    module: dict[str, object] = {"__name__": "program"}
+    module: dict[str, Any] = {"__name__": "program"}
     exec(compile(text, "program", "exec"), module)  # noqa: S102 - the text is ours
     inside: dict[str, object] = {"__name__": "timekeeper"}
-    exec(compile(str(module["TIMEKEEPER"]), "timekeeper", "exec"), inside)  # noqa: S102
+    exec(compile(str(module["PARTS"]["timekeeper"]), "timekeeper", "exec"), inside)  # noqa: S102
     assert inside["next_look"](905.0, LEVELS, 10.0) == (0.0, 900.0)
