@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +21,12 @@ from carme_hub.demo import cache as store
 from carme_hub.demo.run import BuildError, as_command, logged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 DEFINITIONS = Path(__file__).resolve().parents[1] / "singularity"
 BUILD_SECONDS = 3600
+# Names a folder of .vsix files: extensions that everybody has in Code-Server.
+EXTENSIONS = "CODE_SERVER_EXTENSIONS"
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -90,6 +95,30 @@ def content(path: Path) -> list[str | Path]:
     return [part for file in files for part in (str(file.relative_to(path)), file)]
 
 
+def extensions(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Return Code-Server's extensions that the site gives to its images, by name.
+
+    Raises
+    ------
+    BuildError
+        When the folder that ``CODE_SERVER_EXTENSIONS`` names is none, or a ``.vsix`` in it is no extension.
+    """
+    named = environ.get(EXTENSIONS, "")
+    if not named:
+        return []
+    folder = Path(named)
+    if not folder.is_dir():
+        raise BuildError(f"{EXTENSIONS} names {named}, which is no folder.")
+    found = sorted(folder.glob("*.vsix"))
+    for vsix in found:
+        try:
+            with zipfile.ZipFile(vsix) as packed:
+                json.loads(packed.read("extension/package.json"))
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise BuildError(f"{vsix} is no extension of Code-Server: {error}.") from error
+    return found
+
+
 def content_key(name: str, definitions: Path = DEFINITIONS) -> str:
     """Return a key of all that an image is built from.
 
@@ -110,6 +139,8 @@ def content_key(name: str, definitions: Path = DEFINITIONS) -> str:
         parts.append(content_key(image.parent, definitions))
     if image.code_server:
         parts.append(codeserver.content_key())
+        for vsix in extensions():
+            parts += [vsix.name, vsix]
     return store.key(*parts)
 
 
@@ -212,8 +243,12 @@ def _build(name: str, place: Path, cache: Path, say: Callable[[str], None]) -> N
         arguments["code_server"] = str(codeserver.ensure(cache, say))
     tree = apptainer.ensure(cache, say)
     work = place.parent
-    for folder in ("scratch", "tmp", "apptainer"):
+    for folder in ("scratch", "tmp", "apptainer", "extensions"):
         (work / folder).mkdir()
+    if image.code_server:
+        for vsix in extensions():
+            shutil.copy(vsix, work / "extensions")
+        arguments["code_server_extensions"] = str(work / "extensions")
     say(f"building {name}.sif (a few minutes, once)")
     words: list[str | Path] = ["unshare", "--mount", "--propagation", "private"]
     words += [

@@ -13,17 +13,29 @@ esac
 # A named session has a state of its own: what is open, and what extensions store, which two at once would spoil for each
 # other. Extensions, settings, keys and snippets are the person's, the same in all.
 shared=$HOME/.local/share/code-server
-data=$shared
+extensions=$shared/extensions
 name=$(printf %s "${JUPYTERHUB_SERVER_NAME:-}" | tr -c 'A-Za-z0-9' -)
-if [ -n "$name" ]; then
-    data=$HOME/.local/share/code-server-sessions/$name
-    mkdir -p "$data/User" "$shared/User/snippets"
+data=$shared
+[ -z "$name" ] || data=$HOME/.local/share/code-server-sessions/$name
+
+# A home that is full or in disorder must not keep its owner out: the state of this session goes to its private /tmp.
+if ! { mkdir -p "$data/Machine" "$data/User" "$shared/User/snippets" \
+    && head -c 4096 /dev/zero > "$data/.probe.$$"; } 2>/dev/null; then
+    rm -f "$data/.probe.$$" 2>/dev/null || true
+    echo "code-server-session: $data cannot be written, settings are kept till the session's end only" >&2
+    data=/tmp/.carme-home/code-server
+    mkdir -p "$data"
+    [ -r "$extensions" ] || extensions=$data/extensions
+elif [ -n "$name" ]; then
     for part in settings.json keybindings.json tasks.json snippets; do
         if [ ! -e "$data/User/$part" ] && [ ! -L "$data/User/$part" ]; then
             ln -s "$shared/User/$part" "$data/User/$part"
         fi
     done
 fi
+rm -f "$data/.probe.$$"
+# Which extensions come with Code-Server is remembered, and would be believed after a change of the image.
+rm -f "$data"/CachedProfilesData/*/extensions.builtin.cache 2>/dev/null || true
 
 # What a person who has not chosen anything yet sees: the files of the home, no panel of an assistant that is not there.
 if [ ! -e "$data/Machine/settings.json" ]; then
@@ -41,5 +53,5 @@ export VSCODE_PROXY_URI
 unset PORT PASSWORD HASHED_PASSWORD CODE_SERVER_CONFIG CODE_SERVER_HOST CODE_SERVER_SOCKET
 exec /opt/code-server/bin/code-server \
     --config /dev/null --auth none --socket "$socket" --socket-mode 600 --session-socket "$socket.session" \
-    --user-data-dir "$data" --extensions-dir "$shared/extensions" --disable-telemetry --disable-update-check \
+    --user-data-dir "$data" --extensions-dir "$extensions" --disable-telemetry --disable-update-check \
     --disable-getting-started-override --disable-workspace-trust --disable-proxy --app-name Code-Server "$HOME"

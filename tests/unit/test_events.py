@@ -260,12 +260,18 @@ async def test_oom_is_told_once_and_the_end_remembers_it(make, slurm, heard):
     assert not one.take_told(Told(killed=1))
 
 
-async def test_c12_what_is_wrong_with_a_home_is_told_and_taken_back(make, slurm, heard):
+async def test_c12_what_is_wrong_with_a_home_is_told_and_taken_back(make, slurm, heard, monkeypatch):
     one = await started(make, slurm)
     before = len(heard)
     assert one.take_told(Told(home=("full",), log="the end"))
     assert one.child.troubles == [homecare.sentence("full")]
-    assert (await one.child._left_behind(7))[1] == "the end", "there is no other log"
+    assert (await one.child._left_behind(7))[1] == "<last words>\n", "the log in its place counts"
+
+    async def nothing(*_):
+        return ""
+
+    monkeypatch.setattr(slurm, "log_tail", nothing)
+    assert (await one.child._left_behind(7))[1] == "the end"
     assert one.take_told(Told())
     assert one.child.troubles == []
     assert len(heard) == before, "nobody needs a message of it"

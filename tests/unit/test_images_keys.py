@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 
 import pytest
 
 from carme_hub.demo import cache, images
+from carme_hub.demo.run import BuildError
 
 
 @pytest.fixture
@@ -80,6 +82,57 @@ def test_the_name_of_a_file_in_a_folder_counts_and_bytecode_does_not(definitions
     assert images.content_key("base", definitions) == before
     (folder / "time_limit.py").rename(folder / "other.py")
     assert images.content_key("base", definitions) != before
+
+
+def vsix(path, files):
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, text in files.items():
+            packed.writestr(name, text)
+    return path
+
+
+@pytest.fixture
+def extensions(tmp_path, monkeypatch):
+    folder = tmp_path / "extensions"
+    folder.mkdir()
+    monkeypatch.setenv(images.EXTENSIONS, str(folder))
+    return folder
+
+
+def test_image_extensions_of_the_site_are_part_of_the_key(extensions):
+    none = images.content_key("base")
+    (extensions / "notes.txt").write_text("not one")
+    assert images.content_key("base") == none
+    vsix(extensions / "a.vsix", {"extension/package.json": "{}"})
+    one = images.content_key("base")
+    assert len({none, one, images.content_key("ml")}) == 3
+    vsix(extensions / "a.vsix", {"extension/package.json": '{"version": "2"}'})
+    two = images.content_key("base")
+    (extensions / "a.vsix").rename(extensions / "b.vsix")
+    assert len({none, one, two, images.content_key("base")}) == 4
+
+
+def test_image_without_extensions_has_the_same_key_whether_the_folder_is_named_or_not(
+    extensions, monkeypatch
+):
+    named = images.content_key("base")
+    monkeypatch.delenv(images.EXTENSIONS)
+    assert images.content_key("base") == named
+    extensions.rmdir()
+    monkeypatch.setenv(images.EXTENSIONS, str(extensions))
+    with pytest.raises(BuildError, match="no folder"):
+        images.content_key("base")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [None, {}, {"package.json": "{}"}, {"extension/package.json": "{"}, {"extension/package.json/x": ""}],
+)
+def test_image_what_is_no_extension_is_said_before_anything_is_built(extensions, files):
+    path = extensions / "bad.vsix"
+    path.write_text("no zip") if files is None else vsix(path, files)
+    with pytest.raises(BuildError, match=r"bad\.vsix is no extension"):
+        images.extensions()
 
 
 def test_another_code_server_makes_another_image(monkeypatch):

@@ -6,9 +6,9 @@ private /tmp. Without the file there is nothing to tell.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import stat
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,13 @@ from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
 
+from .told import read_own
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FILE = "/tmp/.carme-time-limit.json"  # noqa: S108 - as in carme_hub.spawner.timekeeper
-LONGEST = 2000
+WANTED = "/tmp/.carme-time-wanted"  # noqa: S108 - as above
 SELDOM, OFTEN = 600, 5  # seconds between two questions of a page, at most and at least
 
 
@@ -37,12 +39,7 @@ def read(path: str = FILE, now: float | None = None) -> dict[str, Any]:
     now = time.time() if now is None else now
     answer: dict[str, Any] = {"end": None, "warned": None, "extend": False, "home": home(), "again": SELDOM}
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, encoding="utf-8") as file:
-            about = os.fstat(descriptor)
-            if about.st_uid != os.getuid() or not stat.S_ISREG(about.st_mode):
-                return answer
-            told = json.loads(file.read(LONGEST))
+        told = read_own(path)
         for name in ("end", "warned"):
             answer[name] = None if told[name] is None else float(told[name])
         answer["extend"] = told["extend"] is True
@@ -63,6 +60,12 @@ def home(environ: Mapping[str, str] = os.environ) -> str:
     return str(url_path_join(hub, "home"))
 
 
+def want(path: str = WANTED) -> None:
+    """Have the program around the server ask the hub anew: somebody may be extending the session."""
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
 class TimeLimitHandler(APIHandler):  # type: ignore[misc]
     """``GET carme/time-limit``."""
 
@@ -70,6 +73,8 @@ class TimeLimitHandler(APIHandler):  # type: ignore[misc]
     def get(self) -> None:
         """Tell it to the session's own page."""
         self.set_header("Cache-Control", "no-store")
+        if self.get_query_argument("anew", ""):
+            want()
         self.finish(json.dumps(read()))
 
 
