@@ -12,7 +12,7 @@ from typing import Any
 # Without these a server is no safe place: it ends rather than run without them.
 GUARDS = ("guard", "memory", "logs", "answers", "forward")
 # What people miss when it is away, and work on.
-EXTRAS = ("time_limit", "notes")
+EXTRAS = ("time_limit", "notes", "usage")
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
