@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from carme_hub.spawner import container, step
+from carme_hub.spawner import container, own_files, step
 
 if TYPE_CHECKING:
     from carme_hub.spawner.request import JobRequest
@@ -20,17 +20,14 @@ EXIT_IMAGE = 95
 EXIT_APPTAINER = 97
 EXIT_MOUNT = 98
 
-# Where the container shows what belongs to the session itself: the stand-in for srun and what it needs.
-FOLDER = "/.carme"
 MOUNT_PATIENCE = 20  # seconds for a file system to answer
 
 _FUNCTIONS_OF_A_TASK = (
-    *("open_scratch", "sweep_scratch", "fill_scratch", "use_scratch", *step.NAMES, "run_task"),
+    *("own_files", "open_scratch", "sweep_scratch", "fill_scratch", "use_scratch", *step.NAMES, "run_task"),
 )
-_SRUN_END = "CARME_SRUN_ENDS_HERE"
 
 
-def functions(request: JobRequest, home: str, apptainer: str, srun: str) -> str:
+def functions(request: JobRequest, home: str, apptainer: str) -> str:
     """Return the functions.
 
     Parameters
@@ -41,32 +38,23 @@ def functions(request: JobRequest, home: str, apptainer: str, srun: str) -> str:
         The person's home folder.
     apptainer
         Name or path of Apptainer's command on the nodes.
-    srun
-        Source text of `carme_hub.spawner.srun`.
-
-    Raises
-    ------
-    ValueError
-        When the text of `srun` contains the line that ends it.
     """
-    if any(line == _SRUN_END for line in srun.splitlines()):
-        raise ValueError("srun's stand-in contains the line that ends it")
     *options, image = container.command(request, home, apptainer)
     checks = [
         f"  check_mount {shlex.quote(mount.name)} {shlex.quote(mount.source)} {shlex.quote(mount.filesystem)}"
         for mount in request.mounts
         if mount.filesystem
     ]
-    shared = step.functions(request, home, apptainer, FOLDER, EXIT_SCRATCH)
-    return f"{mount_check()}\n{shared}\n" + _FUNCTIONS.format(
+    shared = step.functions(request, home, apptainer, own_files.FOLDER, EXIT_SCRATCH)
+    own = own_files.function(request, home)
+    return f"{mount_check()}\n{own}\n\n{shared}\n" + _FUNCTIONS.format(
         apptainer=shlex.quote(apptainer),
         image=shlex.quote(image),
         options=" ".join(shlex.quote(word) for word in options),
         checks="".join(f"{check}\n" for check in checks),
-        folder=FOLDER,
+        folder=own_files.FOLDER,
+        begin=own_files.BEGIN,
         functions=" ".join(_FUNCTIONS_OF_A_TASK),
-        srun=srun if srun.endswith("\n") else f"{srun}\n",
-        srun_end=_SRUN_END,
         exit_scratch=EXIT_SCRATCH,
         exit_image=EXIT_IMAGE,
         exit_apptainer=EXIT_APPTAINER,
@@ -145,21 +133,11 @@ sweep_scratch() {{
 }}
 
 fill_scratch() {{
-  {{
-    mkdir -p -- "$scratch/carme/bin" &&
-      printf '%s' "$PATH" >"$scratch/carme/path" &&
-      cat >"$scratch/carme/bin/srun.py" &&
-      printf '%s\\n' '#!/bin/sh' 'exec python3 -I -S {folder}/bin/srun.py "$@"' >"$scratch/carme/bin/srun" &&
-      chmod 755 "$scratch/carme/bin/srun" &&
-      printf '%s\\n' 'case ":$PATH:" in *:{folder}/bin:*) ;; *) PATH={folder}/bin:$PATH ;; esac' \\
-        >"$scratch/carme/profile.sh" &&
-      {{
-        printf '%s\\n' 'set -euo pipefail' 'node=${{SLURMD_NODENAME:-$(hostname)}}'
-        declare -f fail {functions}
-        echo 'run_task "$@"'
-      }} >"$scratch/carme/enter"
-  }} <<'{srun_end}' || fail {exit_scratch} "the private folder $scratch on $node is full"
-{srun}{srun_end}
+  own_files "$scratch/carme" && {{
+    printf '%s\\n' 'set -euo pipefail' 'node=${{SLURMD_NODENAME:-$(hostname)}}'
+    declare -f fail {functions}
+    echo 'run_task "$@"'
+  }} >"$scratch/carme/enter" || fail {exit_scratch} "the private folder $scratch on $node is full"
 }}
 
 use_scratch() {{
@@ -173,6 +151,8 @@ use_scratch() {{
   else
     export APPTAINERENV_PREPEND_PATH={folder}/bin
   fi
+  # A job that was sent from a session without GPUs may have some.
+  [[ -z ${{SLURM_JOB_GPUS-}}${{SLURM_STEP_GPUS-}} ]] || export APPTAINER_NV=1
 }}
 
 run_task() {{
@@ -195,11 +175,11 @@ run_task() {{
     trap - INT QUIT
     if [[ -v enter ]]; then
       trap '' HUP INT QUIT USR1 USR2 ALRM TERM
-      exec "${{enter[@]}}" "$inside" "$@"
+      exec "${{enter[@]}}" "$inside" /bin/sh {begin} "$@"
     fi
     exec {options} {image} /bin/sh -c '
       cd -- "$0" 2>/dev/null || echo "carme: there is no $0 in the container on this node" >&2
-      exec "$@"' "$inside" "$@"
+      exec /bin/sh {begin} "$@"' "$inside" "$@"
   ) <&0 {{hold}}<&- &
   child=$!
   for name in HUP INT QUIT USR1 USR2 ALRM TERM CONT; do

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carme_hub.spawner import container, course, node
+from carme_hub.spawner import container, course, node, own_files
 from carme_hub.spawner.values import absolute_path
 
 if TYPE_CHECKING:
@@ -35,9 +34,6 @@ _SAFE = re.compile(r"[A-Za-z0-9_.,:@%+=/&|()\[\]*!~-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-_SRUN = Path(__file__).with_name("srun.py").read_text(encoding="utf-8")
-
-
 class ScriptError(ValueError):
     """A value cannot be written into a batch script."""
 
@@ -58,8 +54,6 @@ class Plan:
         Name or path of Apptainer's command on the compute nodes.
     reporter
         Source text of `carme_hub.spawner.reporter`.
-    srun
-        Source text of `carme_hub.spawner.srun`.
     """
 
     home: str
@@ -67,7 +61,6 @@ class Plan:
     command: tuple[str, ...]
     reporter: str = field(repr=False)
     apptainer: str = "apptainer"
-    srun: str = field(default=_SRUN, repr=False)
 
 
 def trial(home: str) -> Plan:
@@ -132,7 +125,7 @@ def render(request: JobRequest, plan: Plan) -> str:
             open_log(
                 plan.home, otherwise=_PRIVATE_LOG.format(home=shlex.quote(plan.home), exit_log=EXIT_LOG)
             ),
-            node.functions(request, plan.home, plan.apptainer, plan.srun),
+            node.functions(request, plan.home, plan.apptainer),
             _CHECK_ALL if request.nodes > 1 else _CHECK,
             _KEEP_LOG,
             course.copying(request, plan.home),
@@ -195,6 +188,8 @@ def _directives(request: JobRequest, plan: Plan) -> list[str]:
 def _run(request: JobRequest, plan: Plan) -> str:
     words = [
         *container.command(request, plan.home, plan.apptainer),
+        "/bin/sh",
+        own_files.BEGIN,
         "python3",
         "-I",
         "-S",

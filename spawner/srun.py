@@ -21,15 +21,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from carme_hub.spawner import standin
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-FOLDER = Path("/.carme")
 ESCAPE = "CARME_SRUN_OUTSIDE"
-TIME_OUT = 30  # seconds for one question to srun, which may have to fetch its configuration
-EXIT_REFUSED = 1
-EXIT_NO_SRUN = 127
-_VERSION = re.compile(r"slurm\S* [0-9]+\.[0-9]+")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # The hub's: its token opens the session, and a task has no use for it. And what Apptainer says of its own.
 _DROPPED = re.compile(r"JUPYTERHUB_|JPY_|APPTAINER|SINGULARITY|CARME_SRUN_|SLURM_SRUN_MULTI")
@@ -120,61 +117,43 @@ def working_directories(environ: Mapping[str, str]) -> tuple[str, str]:
     return (here if f"{here}/".startswith(f"{home.rstrip('/')}/") else home), here
 
 
-def real_srun(path: str) -> str | None:
-    """Return srun itself."""
-    own = Path(__file__).resolve().parent
-    for folder in [*path.split(":"), "/usr/bin", "/usr/local/bin"]:
-        found = Path(folder, "srun")
-        if folder and own not in found.resolve().parents and os.access(found, os.X_OK):
-            return str(found)
-    return None
-
-
 def main(words: list[str]) -> int:  # noqa: RET503 - execve does not return
     """Call srun, or say why not; returns only when there is nothing to call."""
-    environ = dict(os.environ)
-    srun = real_srun(environ.get("PATH", ""))
+    environ = standin.without_guards(os.environ)
+    srun = standin.real("srun", environ.get("PATH", ""))
     if srun is None:
-        return say(
-            EXIT_NO_SRUN,
-            "carme: this image has no srun. Slurm's commands have to be in the image, and /etc/slurm and "
-            "/run/munge among its mounts (singularity/README.md).",
-        )
+        return standin.missing("srun")
     if environ.pop(ESCAPE, "") not in {"", "0"}:
-        plain = {
-            name: value for name, value in environ.items() if not name.startswith(("JUPYTERHUB_", "JPY_"))
-        }
-        os.execve(srun, [srun, *words], plain)  # noqa: S606 - no shell is what we want
-    variables = outside(environ, (FOLDER / "path").read_text())
+        os.execve(srun, [srun, *words], bare(environ))  # noqa: S606 - no shell is what we want
+    variables = outside(environ, standin.node_path())
     there, here = working_directories(environ)
     variables |= {} if there == here else {"SLURM_WORKING_DIR": there}
 
-    def ask(before: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        question = [srun, *before, "--version"]
-        return subprocess.run(
-            question,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIME_OUT,
-            check=False,
-        )
-
     def takes_option(before: Sequence[str]) -> bool:
-        answer = ask(before)
-        return answer.returncode == 0 and _VERSION.match(answer.stdout) is not None
+        return standin.understood(standin.ask([srun, *before], variables))
 
     # Its tasks on one node meet by this name.
     name = secrets.token_hex(5)
-    enter = ["/bin/bash", "-c", (FOLDER / "enter").read_text(), "carme", name, there, here]
+    enter = ["/bin/bash", "-c", (standin.FOLDER / "enter").read_text(), "carme", name, there, here]
     try:
         called = wrap(words, enter, takes_option)
     except NotUnderstoodError as problem:
-        return say(EXIT_REFUSED, str(problem)) if str(problem) else repeat(ask(words))
+        if str(problem):
+            return standin.say(standin.EXIT_REFUSED, str(problem))
+        return repeat(standin.ask([srun, *words], variables))
     except subprocess.TimeoutExpired:
-        return say(EXIT_REFUSED, f"carme: srun did not say within {TIME_OUT} s what its options are.")
+        return standin.say(
+            standin.EXIT_REFUSED, f"carme: srun did not say within {standin.TIME_OUT} s what its options are."
+        )
     os.execve(srun, [srun, *called], variables)  # noqa: S606 - no shell is what we want
+
+
+def bare(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a step on the bare nodes: the allocation's stay, the container's do not."""
+    node = standin.of_the_node(
+        environ, standin.node_path(), standin.shared_folders(), standin.image_variables()
+    )
+    return {name: value for name, value in environ.items() if standin.of_allocation(name)} | node
 
 
 def repeat(answer: subprocess.CompletedProcess[str]) -> int:
@@ -182,13 +161,3 @@ def repeat(answer: subprocess.CompletedProcess[str]) -> int:
     sys.stdout.write(answer.stdout)
     sys.stderr.write(answer.stderr)
     return answer.returncode
-
-
-def say(code: int, text: str) -> int:
-    """Tell the person, and return the exit code."""
-    sys.stderr.write(f"{text}\n")
-    return code
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

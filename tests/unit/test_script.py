@@ -71,7 +71,10 @@ def test_weird_values_of_the_site_are_words_not_code():
     (line,) = [line for line in text.splitlines() if line.startswith("apptainer ")]
     words = shlex.split(line.partition(" <<")[0])
     assert f"{WEIRD}/source:/it's $HOME:rw" in words
-    assert words[-6:] == [f"{WEIRD}/base.sif", "python3", "-I", "-S", "-", "a b", "$(id)"][-6:]
+    assert words[-9:] == [
+        f"{WEIRD}/base.sif",
+        *("/bin/sh", "/.carme/begin", "python3", "-I", "-S", "-", "a b", "$(id)"),
+    ]
     assert "mkdir -p -- '/home/x y/.carme'" in text
     assert "#SBATCH --constraint=a&b|[c*2]" in directives(text)
 
@@ -197,7 +200,10 @@ def test_the_container_gets_words_variables_and_the_reporter(run):
     )
     assert (code, log) == (7, "carme: job 77 on node[1-2]\nhello from the session\n")
     words = (run.out / "words").read_text().splitlines()
-    assert words[-7:] == [str(run.image), "python3", "-I", "-S", "-", "server", "it's"]
+    assert words[-9:] == [
+        str(run.image),
+        *("/bin/sh", "/.carme/begin", "python3", "-I", "-S", "-", "server", "it's"),
+    ]
     assert "secret" not in " ".join(words)
     assert (run.out / "stdin").read_text() == "reporter = '$HOME'\n"
     seen = dict(item.split("=", 1) for item in (run.out / "environment").read_text().split("\0") if item)

@@ -74,7 +74,7 @@ NASTY = (
         "../",
         "//",
         f"\n{script._END}\n",
-        "\nCARME_SRUN_ENDS_HERE\n",
+        "\nCARME_FILE_ENDS_HERE\n",
     ),
 )
 nasty = st.lists(st.one_of(st.sampled_from(NASTY), st.text(max_size=3)), max_size=4).map("".join)
@@ -247,7 +247,7 @@ def test_no_options_change_the_script(chosen):
     shape = (request.image.name, bool(request.gpus), request.nodes > 1)
     code = text.partition("\nset -euo pipefail\n")[2]
     assert shapes.setdefault(shape, code) == code
-    assert container_words(text)[:-6] == container.command(request, PLAN.home)[:-1]
+    assert container_words(text)[:-8] == container.command(request, PLAN.home)[:-1]
 
 
 def test_good_options_are_taken():
@@ -335,6 +335,7 @@ def test_no_path_of_the_site_changes_the_script(values, words):
     words = tuple(word for word in words if word.isprintable() or word == "")
     *paths, apptainer = values
     assume(apptainer.strip())
+    assume(paths[1] != paths[2])  # one that keeps its place is named once more
     try:
         request = site(*paths)
     except CatalogError:
@@ -348,7 +349,7 @@ def test_no_path_of_the_site_changes_the_script(values, words):
     )
     assert container_words(text) == [
         *container.command(request, "/home/x", apptainer),
-        *("python3", "-I", "-S", "-", "server", *words),
+        *("/bin/sh", "/.carme/begin", "python3", "-I", "-S", "-", "server", *words),
     ]
 
 
