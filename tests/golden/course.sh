@@ -788,9 +788,10 @@ for name in ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM"):
     signal.signal(getattr(signal, "SIG" + name), signal.SIG_DFL)
 try:
     os.chdir(folder)
-    environ[b"PWD"] = os.fsencode(folder)
 except OSError:
     print(f"carme: there is no {folder} in the container on this node", file=sys.stderr, flush=True)
+    os.chdir(environ.get(b"HOME", b"/"))
+environ[b"PWD"] = os.getcwdb()
 try:
     os.execvpe(program[0], program, environ)
 except OSError as problem:
