@@ -200,7 +200,7 @@ def test_f6_jupyterhubs_own_page_shows_fields_that_can_be_sent():
         {"name": "c.1", "title": "CPU", **CHOICE},
     )
     problem = Problem("nodes", "<9> asked.")
-    form = SpawnForm.build(catalog, {"profile": "g", "nodes": '"><script>'}, problem=problem)
+    form = SpawnForm.build(catalog, {"profile": "g", "nodes": '"><script>'}, problems=(problem,))
     engine = jinja2.Environment(loader=jinja2.FileSystemLoader(STOCK), autoescape=True)
     page = engine.from_string("{{ form | safe }}").render(form=form)
     assert "<b>" not in page
