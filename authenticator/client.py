@@ -28,6 +28,25 @@ def _parse(text: str) -> Address | None:
     return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
 
 
+def is_proxy(peer: str, local: str, trusted: Iterable[str]) -> bool:
+    """
+    Say whether a connection's other end is a proxy of the site.
+
+    Parameters
+    ----------
+    peer
+        The other end of the TCP connection.
+    local
+        This end of it.
+    trusted
+        Addresses of proxies: ``JupyterHub.trusted_downstream_ips``.
+    """
+    nearest = _parse(peer)
+    if nearest is None:
+        return False
+    return nearest.is_loopback or nearest == _parse(local) or nearest in {_parse(text) for text in trusted}
+
+
 def client_address(peer: str, local: str, forwarded: Iterable[str], trusted: Iterable[str]) -> str:
     """
     Return the address a request comes from, as far as it can be believed.
@@ -61,8 +80,9 @@ def client_address(peer: str, local: str, forwarded: Iterable[str], trusted: Ite
     nearest = _parse(peer)
     if nearest is None:
         return ""
+    trusted = tuple(trusted)
     proxies = {_parse(text) for text in trusted}
-    if not (nearest.is_loopback or nearest == _parse(local) or nearest in proxies):
+    if not is_proxy(peer, local, trusted):
         return str(nearest)
     for text in reversed(",".join(forwarded).split(",")):
         claimed = _parse(text)

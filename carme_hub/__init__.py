@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from carme_hub.front import proxy
 from carme_hub.service import registration
 
 __version__ = "0.1.0"
@@ -55,5 +56,7 @@ def configure(c: Any, service: str | None = registration.URL) -> None:
         # Seconds until the waiting page takes over from the form; what is refused, is refused before that.
         "slow_spawn_timeout": 2,
     }
+    # JupyterHub's own proxy, with our bounds; ["configurable-http-proxy"] is the plain one.
+    c.ConfigurableHTTPProxy.command = proxy.command()
     if service:
         registration.register(c, service)

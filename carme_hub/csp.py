@@ -17,6 +17,7 @@ from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.handlers.static import CacheControlStaticFilesHandler
 from tornado.web import HTTPError
 
+from carme_hub.authenticator import static
 from carme_hub.navigation import OPENER, WORKER, navigates, registers_worker
 
 if TYPE_CHECKING:
@@ -118,7 +119,11 @@ def _page_policy(handler: Any) -> str:
 
 
 def _page_namespace(handler: Any) -> dict[str, Any]:
-    known = {**_hub_namespace.fget(handler), "csp_nonce": nonce_of(handler)}
+    known = {
+        **_hub_namespace.fget(handler),
+        "csp_nonce": nonce_of(handler),
+        "carme_static": static.prefix(handler.hub.base_url),
+    }
     for values in more_values:
         known |= values(handler)
     return known

@@ -18,12 +18,15 @@ class WithService(Authenticator):  # type: ignore[misc]  # JupyterHub ships no t
 
     def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:
         """Add the short addresses of the service's pages, and let the service come up beside the hub."""
-        from carme_hub.service import hub_pages  # noqa: PLC0415  it changes JupyterHub's handlers
+        # They change JupyterHub's handlers.
+        from carme_hub.front import csp_reports, hub_door  # noqa: PLC0415
+        from carme_hub.service import hub_pages  # noqa: PLC0415
 
+        hub_door.attach(app)
         for sentence in registration.problems(self.config):
             self.log.warning(sentence)
         hub_pages.attach(app)
-        return [*super().get_handlers(app), *hub_pages.handlers()]
+        return [*super().get_handlers(app), *hub_pages.handlers(), *csp_reports.handlers]
 
 
 class SiteAuthenticator(WithService, CarmeAuthenticator):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 STARTING, PENDING, RUNNING, STOPPING = "starting", "pending", "running", "stopping"
 UP = 100  # percent
+LONGEST_NAME = 255  # characters; who wrote it into the database may have looked at nothing
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Who:
         """Ask the database."""
         name = str(spawner.name)
         url = str(spawner.user.server_url(name))
-        return cls(str(spawner.user.name), name, str(spawner.display_name or ""), url)
+        return cls(str(spawner.user.name), name, str(spawner.display_name or "")[:LONGEST_NAME], url)
 
 
 def view_of(spawner: CarmeSpawner) -> View | None:

@@ -15,7 +15,7 @@ How to add a page
 
     ``self.person`` has come in through the hub's OAuth before the method runs: `name`, `admin`, `groups`,
     `scopes`, and ``may(scope, user=...)``. The template extends ``page.html`` as the hub's own pages do, and
-    has ``base_url`` (the hub's, for links and ``carme-static/``), ``service_url`` (ours), ``user``,
+    has ``base_url`` (the hub's, for links), ``carme_static`` (our files), ``service_url`` (ours), ``user``,
     ``parsed_scopes``, ``xsrf``, ``csp_nonce``, ``version_hash``. A form is a POST with ``<input name="_xsrf"
     value="{{ xsrf }}">``; who forgets it is refused. A refusal is ``raise Refused(403, "A sentence.")``, in
     pages and in the API.

@@ -7,9 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tornado.httpserver import HTTPServer
+from tornado.httputil import parse_cookie
 from tornado.log import app_log
-from tornado.web import Application
+from tornado.web import Application, decode_signed_value
 
+from carme_hub.front.arrivals import Arrivals
+from carme_hub.front.bounds import SERVER
 from carme_hub.service import (
     admin_news,
     admin_people,
@@ -25,12 +28,14 @@ from carme_hub.service import (
     stream,
 )
 from carme_hub.service.base import Callback, Unknown
+from carme_hub.service.small_data import SmallData
 from carme_hub.service.ticket import COOKIES, key
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
 
+    from tornado.httputil import HTTPHeaders
     from tornado.web import RequestHandler
 
     from carme_hub.service.site import Site
@@ -58,8 +63,6 @@ BACKGROUND: list[Callable[[Site], Awaitable[None]]] = [
 ]
 
 LOOK_AGAIN = 5.0  # seconds until a loop that failed runs again
-MAX_REQUEST = 1 << 20  # bytes of a request's body
-BODY_PATIENCE = 20.0  # seconds until all of it has to be here: it is read before it is known who asks
 
 
 def make_app(site: Site) -> Application:
@@ -73,6 +76,7 @@ def make_app(site: Site) -> Application:
         cookie_secret=key(site.secret, COOKIES),
         # HubOAuth sets its own XSRF cookie, too, which nothing here reads; see `ticket`.
         xsrf_cookie_kwargs={"samesite": "Lax", "httponly": True},
+        transforms=[SmallData],
         # Never in a page, whatever happens.
         debug=False,
         serve_traceback=False,
@@ -82,7 +86,14 @@ def make_app(site: Site) -> Application:
 
 def make_server(site: Site, tls: ssl.SSLContext | None) -> HTTPServer:
     """Return the server of a site's web application; it does not listen yet."""
-    return HTTPServer(make_app(site), max_body_size=MAX_REQUEST, body_timeout=BODY_PATIENCE, ssl_options=tls)
+    app = make_app(site)
+
+    async def is_in(headers: HTTPHeaders) -> bool:
+        name = str(site.auth.cookie_name)
+        login = parse_cookie(headers.get("Cookie", "")).get(name)
+        return decode_signed_value(app.settings["cookie_secret"], name, login) is not None
+
+    return HTTPServer(Arrivals(app, SERVER, is_in), ssl_options=tls)
 
 
 def _log(handler: Any) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader
+from jupyterhub import __version__ as jupyterhub_version
 from jupyterhub._data import DATA_FILES_PATH
 from jupyterhub.scopes import parse_scopes
 from jupyterhub.utils import url_path_join
 from tornado.web import StaticFileHandler
 
 from carme_hub import csp
+from carme_hub.authenticator import static
 
 if TYPE_CHECKING:
     from carme_hub.service.person import Person
@@ -56,7 +57,7 @@ class Pages:
         self.environment = Environment(loader=loader, **options)  # noqa: S701  it is on
         self.hub_url, self.service_url = hub_url, service_url
         self.site_wide = jupyterhub.get("template_vars", {})
-        self.version = datetime.now().astimezone().strftime("%Y%m%d%H%M%S")
+        self.version = static.other_version(jupyterhub_version)
         self.subdomains = str(jupyterhub.get("subdomain_host", ""))
         self._static = {
             "static_path": str(Path(data) / "static"),
@@ -94,6 +95,7 @@ class Pages:
             "logout_url": url_path_join(self.hub_url, "logout"),
             "static_url": self.static_url,
             "version_hash": self.version,
+            "carme_static": static.prefix(self.hub_url),
             "services": [],
             "parsed_scopes": parse_scopes(scopes),
             "expanded_scopes": scopes,

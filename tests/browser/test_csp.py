@@ -55,8 +55,8 @@ TRIAL = """{% extends "page.html" %}
 {% block main %}{{ slipped_in | safe }}
 <p id="text">what is copied</p><button data-copy="text" data-copied="Copied" hidden>Copy</button>
 <script>window.inline = true;</script>
-<script type="module">import "{{ base_url }}carme-static/copy.js"; window.module = true;</script>
-<script type="module" src="{{ base_url }}carme-static/copy.js?v={{ version_hash }}"></script>
+<script type="module">import "{{ carme_static }}copy.js"; window.module = true;</script>
+<script type="module" src="{{ carme_static }}copy.js"></script>
 <script>require(["jquery"], $ => { window.required = Boolean($); });</script>
 {% endblock main %}"""
 CONFIG = """

@@ -299,6 +299,13 @@ def gate_config(directory: Slapd | None, port: int | None = None, **traits: Any)
     return "\n".join(["c.JupyterHub.authenticator_class = 'carme'", *lines]) + "\n"
 
 
+def hub_environment() -> dict[str, str]:
+    """Return a hub's environment: `carme_hub.configure` looks for the proxy's command on PATH."""
+    proxy = nodejs.proxy(cache.root(), lambda _text: None)
+    found = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+    return {**found, "PATH": f"{proxy.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
 @contextlib.contextmanager
 def hub(folder: Path, config: str) -> Iterator[Hub]:
     """Run a hub with a real proxy; `config` says which gate it has."""
@@ -325,12 +332,11 @@ c.CarmeAuthenticator.database_url = "{database}"
 c.CarmeAuthenticator.secret_key_file = "{folder}/carme.key"
 c.CarmeAuthenticator.audit_file = "{folder}/audit.jsonl"
 {config}""")
-    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     with (folder / "hub.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "jupyterhub"],
             cwd=folder,
-            env=environment,
+            env=hub_environment(),
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -345,7 +351,7 @@ c.CarmeAuthenticator.audit_file = "{folder}/audit.jsonl"
         return False
 
     try:
-        wait_for(answers, "the hub's answer")
+        wait_for(answers, "the hub's answer", 120)
         yield running
     finally:
         process.terminate()

@@ -25,6 +25,7 @@ from tests.integration.gate_world import (
     free_port,
     gate_config,
     hub,
+    hub_environment,
     wait_for,
 )
 
@@ -34,6 +35,7 @@ TICKET = re.compile(r'name="carme-service" content="/services/carme/" data-xsrf=
 # half a minute, it does more often.
 CONFIGURATION = """
 import carme_hub
+from dataclasses import replace
 from carme_hub.service import app, hub_pages, site, stream
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 carme_hub.configure(c, service={url!r})
@@ -46,7 +48,7 @@ c.Spawner.cmd = [{python!r}, {session!r}]
 c.Spawner.default_url = "/"
 stream.BEAT_SECONDS = stream.LOGIN_SECONDS = 0.5
 site.CACHE_SECONDS = 1
-app.BODY_PATIENCE = 1
+app.SERVER = replace(app.SERVER, stranger_patience=1)
 hub_pages.LOOK_SECONDS = 1
 """
 SESSION = """
@@ -116,12 +118,11 @@ class ServiceHub:
 
     def start_hub(self) -> None:
         """Start it again with all its files."""
-        names = ("PATH", "HOME", "LANG")
         with (self.hub.folder / "hub.log").open("ab") as log:
             self.hub.process = subprocess.Popen(
                 [sys.executable, "-m", "jupyterhub"],
                 cwd=self.hub.folder,
-                env={name: os.environ[name] for name in names if name in os.environ},
+                env=hub_environment(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -133,7 +134,7 @@ class ServiceHub:
                 return requests.get(f"{self.url}/hub/health", timeout=5).ok
             return False
 
-        wait_for(answers, "the hub's answer")
+        wait_for(answers, "the hub's answer", 120)
 
 
 class Browser:
