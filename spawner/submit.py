@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,8 +52,13 @@ def main(name: str, words: list[str]) -> int:
         os.execve(command, [command, *words], standin.of_the_session(environ))  # noqa: S606 - no shell
     in_image = name == "carme-sbatch" or environ.get(IN_IMAGE, "") not in {"", "0"}
     try:
-        send = _in_image if in_image and not _ASKS & set(words) else _on_node
+        send = _in_image if in_image else _on_node
         return send(command, words, environ)
+    except subprocess.TimeoutExpired:
+        return standin.say(
+            standin.EXIT_REFUSED,
+            f"carme: sbatch did not say within {standin.TIME_OUT} s what its options are.",
+        )
     except (RefusedError, OSError) as problem:
         return standin.say(standin.EXIT_REFUSED, f"carme: {problem}")
 
@@ -83,7 +89,7 @@ def _in_image(command: str, words: list[str], environ: Mapping[str, str]) -> int
     takes = option_reader(command, variables)
     words = with_clean_file(words, takes, clean)
     at = srun.program_at(words, takes)
-    if at is None and not takes(words):
+    if at is None and (_ASKS & set(words) or not takes(words)):
         return srun.repeat(standin.ask([command, *words], variables))
     options, rest = (words, []) if at is None else (words[:at], words[at:])
     options, line = without_wrap(options, takes)
@@ -177,7 +183,10 @@ def with_clean_file(
     clean: Callable[[Mapping[str, str]], dict[str, str]],
 ) -> list[str]:
     """Return the words with a cleaned copy in place of the file that ``--export-file`` names."""
-    found = _option(words, _EXPORT_FILE, takes)
+    if not any(_EXPORT_FILE.fullmatch(word) for word in words):
+        return words
+    # Behind the script stand its own words; sbatch, asked with a script, would send it.
+    found = _option(words[: srun.program_at(words, takes)], _EXPORT_FILE, takes)
     if found is None:
         return words
     at, length, value = found

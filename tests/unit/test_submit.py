@@ -184,6 +184,17 @@ def test_c2_a_file_of_variables_is_cleaned_too(real, tmp_path, form):
     os.close(number)
 
 
+@pytest.mark.parametrize(
+    "words", [["job.sh", "--export-file", "x"], ["-n", "1", "job.sh", "--export-file=x"]]
+)
+def test_c2_words_of_the_script_are_its_own_and_sbatch_is_never_asked_with_a_script(words):
+    def takes(before):
+        assert "job.sh" not in before
+        return before != ["-n"]
+
+    assert submit.with_clean_file(words, takes, on_node) == words
+
+
 ENTER = 'run_task() { printf "%s\\0" "$@" "$carme_job"; }\nrun_task "$@"\n'
 
 
