@@ -234,9 +234,10 @@ class Person:
 
 async def _execute(address: str, headers: dict[str, str], code: str) -> str:
     """Send one execute_request, gather the output until the kernel is idle (Jupyter messaging 5.3)."""
-    connection = await websocket_connect(HTTPRequest(address, headers=headers))
+    request = HTTPRequest(address, headers=headers, request_timeout=PATIENCE)
+    connection = await websocket_connect(request, max_message_size=128 << 20)
     message_id = uuid.uuid4().hex
-    request = {
+    message = {
         "header": {
             "msg_id": message_id,
             "msg_type": "execute_request",
@@ -255,7 +256,7 @@ async def _execute(address: str, headers: dict[str, str], code: str) -> str:
             "stop_on_error": True,
         },
     }
-    await connection.write_message(json.dumps(request))
+    await connection.write_message(json.dumps(message))
     printed = []
     try:
         while (text := await connection.read_message()) is not None:
