@@ -211,8 +211,11 @@ class Person:
             f"{self.site.hub_url}/user/{self.username}{path}", headers=headers, timeout=60, **options
         )
 
-    def python(self, code: str) -> str:
-        """Run Python in a kernel of the session and return what it printed."""
+    def python(self, code: str, **metadata: Any) -> str:
+        """Run Python in a kernel of the session and return what it printed.
+
+        `metadata` goes along with the message.
+        """
         headers = {"Authorization": f"token {self.token}"}
         if not self.kernel:
             made = requests.post(
@@ -222,7 +225,7 @@ class Person:
             self.kernel = made.json()["id"]
         path = f"/user/{self.username}/api/kernels/{self.kernel}/channels"
         address = urlsplit(self.site.hub_url)._replace(scheme="ws", path=path).geturl()
-        return asyncio.run(asyncio.wait_for(_execute(address, headers, code), PATIENCE))
+        return asyncio.run(asyncio.wait_for(_execute(address, headers, code, metadata), PATIENCE))
 
     def shell(self, command: str) -> str:
         """Run a shell command in the session and return all that it printed."""
@@ -232,7 +235,7 @@ class Person:
         )
 
 
-async def _execute(address: str, headers: dict[str, str], code: str) -> str:
+async def _execute(address: str, headers: dict[str, str], code: str, metadata: dict[str, Any]) -> str:
     """Send one execute_request, gather the output until the kernel is idle (Jupyter messaging 5.3)."""
     request = HTTPRequest(address, headers=headers, request_timeout=PATIENCE)
     connection = await websocket_connect(request, max_message_size=128 << 20)
@@ -246,7 +249,7 @@ async def _execute(address: str, headers: dict[str, str], code: str) -> str:
             "version": "5.3",
         },
         "parent_header": {},
-        "metadata": {},
+        "metadata": metadata,
         "channel": "shell",
         "content": {
             "code": code,
