@@ -144,8 +144,8 @@ class World:
 
 
 @contextlib.contextmanager
-def world(folder: Path):
-    """Start the server, and end it."""
+def world(folder: Path, more: dict | None = None):
+    """Start the server, with `more` settings beside the usual ones, and end it."""
     folder.chmod(0o755)
     port = free_port()
     config = {
@@ -161,6 +161,7 @@ def world(folder: Path):
         },
         "IdentityProvider": {"token": TOKEN},
         "ServerProxy": {"host_allowlist": ["localhost", "127.0.0.1"]},
+        **(more or {}),
     }
     (folder / "jupyter_server_config.json").write_text(json.dumps(config))
     environment = {
@@ -177,7 +178,7 @@ def world(folder: Path):
         )
     try:
         here = World(folder, port, process.pid)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             with contextlib.suppress(requests.ConnectionError):
                 if here.ask("api/status").ok:
@@ -188,4 +189,8 @@ def world(folder: Path):
         yield here
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:  # kernels that a failed test left
+            process.kill()
+            process.wait()

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 # Without these a server is no safe place: it ends rather than run without them.
-GUARDS = ("guard", "memory", "logs", "answers", "forward")
+GUARDS = ("guard", "memory", "logs", "answers", "forward", "kernels")
 # What people miss when it is away, and work on.
 EXTRAS = ("time_limit", "notes", "usage")
 
