@@ -37,8 +37,8 @@ def parser() -> argparse.ArgumentParser:
 def _check(args: argparse.Namespace) -> int:
     config = site_config.load(args.config)
     if args.site:
-        return site_check.command(config, args.person, as_json=args.json)
-    return site_config.check(config)
+        return site_check.command(config, args.person, as_json=args.json, path=args.config)
+    return site_check.configuration(config, args.config, as_json=args.json)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -89,7 +89,7 @@ What else a site says of JupyterHub itself:
 [JupyterHub's own settings]({jupyterhub}/app.html) hold here as everywhere.
 """
 SPAWNER = """\
-Set on `c.CarmeSpawner`. Mistakes are told by `carme check`, each with the name of the setting it is in.
+Set on `c.CarmeSpawner`. Mistakes are told by `carme check`, each in a line with the setting it is in.
 
 ```python
 {example}

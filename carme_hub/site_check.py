@@ -19,7 +19,7 @@ from traitlets import TraitError
 from carme_hub.checks.values import ORDER, Check, Probe, State, counted, take_all
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from traitlets.config import Config
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "State", "check_site", "command", "register", "worst"]
 
-DESCRIPTION = "Description of the site"
 CONFIGURATION = "Configuration"
+ELSEWHERE = ("CarmeAuthenticator.secret_key_file: The key file", "JupyterHub.ssl_cert: ")
 
 
-async def check_site(config: Config, person: str = "") -> list[Check]:
+async def check_site(config: Config, person: str = "", path: str = "") -> list[Check]:
     """Look at everything.
 
     Parameters
@@ -41,6 +41,8 @@ async def check_site(config: Config, person: str = "") -> list[Check]:
         The site's configuration.
     person
         Whose jobs look at nodes; without one, no node is looked at.
+    path
+        The file the configuration was read from, whose text is looked at, too.
 
     Returns
     -------
@@ -49,19 +51,22 @@ async def check_site(config: Config, person: str = "") -> list[Check]:
     """
     # Here, because they bring JupyterHub: other commands need not wait for that.
     from carme_hub.authenticator.authenticator import CarmeAuthenticator  # noqa: PLC0415
-    from carme_hub.checks import cluster, gate, here, hub, node  # noqa: PLC0415
+    from carme_hub.checks import cluster, gate, here, hub, mistakes, node  # noqa: PLC0415
     from carme_hub.spawner.backends import LOCAL, used_clusters  # noqa: PLC0415
     from carme_hub.spawner.slurm import Slurm  # noqa: PLC0415
     from carme_hub.spawner.spawner import CarmeSpawner  # noqa: PLC0415
 
+    read = await asyncio.to_thread(mistakes.find, config, path)
+    # What has a look of its own is told there.
+    wrong = as_checks(line for line in read.lines if not line.startswith(ELSEWHERE))
     try:
         spawner = CarmeSpawner(config=config)
         catalog, clusters = spawner.catalog, used_clusters(spawner.clusters, spawner.profiles)
-        spawner.limit_rules  # noqa: B018 - reading it checks it
         authenticator = CarmeAuthenticator(config=config)
-    except (ValueError, TraitError) as error:
-        return [Check(DESCRIPTION, State.FAILED, str(error), part=CONFIGURATION)]
+    except (ValueError, TraitError):
+        return wrong
     account, found = await _account(person)
+    found = [*wrong, *found]
     looks: list[Probe] = []
     slurms: list[Slurm] = []
     for name, entry in clusters.items():
@@ -76,7 +81,7 @@ async def check_site(config: Config, person: str = "") -> list[Check]:
         looks += node.probes(slurm, spawner.apptainer, node.places(catalog, profiles), account)
     local = [profile for profile in catalog.profiles.values() if profile.cluster == LOCAL]
     looks += [here.probe(catalog, local)] if local else []
-    looks += gate.probes(authenticator)
+    looks += gate.probes(authenticator, mistakes.group_users(catalog, authenticator))
     looks += hub.probes(config, slurms[0] if slurms else None, account)
     try:
         return [*found, *await take_all(looks)]
@@ -98,6 +103,12 @@ async def _account(person: str) -> tuple[Account | None, list[Check]]:
         return await account_of(person), []
     except AccountError as error:
         return None, [Check("Account", State.FAILED, str(error), part="Nodes")]
+
+
+def as_checks(lines: Iterable[str]) -> list[Check]:
+    """Return mistakes of a configuration as checks."""
+    parts = (line.partition(": ") for line in lines)
+    return [Check(where, State.FAILED, sentence, part=CONFIGURATION) for where, _, sentence in parts]
 
 
 def worst(checks: Sequence[Check]) -> State:
@@ -122,7 +133,7 @@ def register(commands: Any) -> Any:
         action="store_true",
         help="look at Slurm, nodes, directory, databases, certificates, versions",
     )
-    parser.add_argument("--json", action="store_true", help="for programs; only with --site")
+    parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument(
         "--as",
         dest="person",
@@ -144,9 +155,35 @@ def _caller() -> str:
     return "" if name == "root" else name
 
 
-def command(config: Config, person: str, *, as_json: bool) -> int:
+def configuration(config: Config, path: str, *, as_json: bool) -> int:
+    """Say what is wrong with a configuration, without asking anything outside this machine."""
+    from carme_hub.checks import mistakes  # noqa: PLC0415  it brings JupyterHub with it
+
+    found = mistakes.find(config, path)
+    if as_json:
+        checks = as_checks(found.lines)
+        sys.stdout.write(json.dumps([check.model() for check in checks], indent=2) + "\n")
+    elif found.lines:
+        told = "".join(f"{printable(line)}\n" for line in found.lines)
+        sys.stderr.write(f"{told}{counted(len(found.lines), 'mistake')} in {path}\n")
+    elif found.catalog is not None:
+        numbers = (
+            counted(len(entries), what)
+            for entries, what in (
+                (found.catalog.images, "image"),
+                (found.catalog.mounts, "mount"),
+                (found.catalog.profiles, "profile"),
+            )
+        )
+        sys.stdout.write(f"OK: {', '.join(numbers)}\n")
+    else:
+        sys.stdout.write("OK\n")
+    return 1 if found.lines else 0
+
+
+def command(config: Config, person: str, *, as_json: bool, path: str = "") -> int:
     """Look at the site, print what was found; return the exit code."""
-    checks = asyncio.run(check_site(config, person))
+    checks = asyncio.run(check_site(config, person, path))
     if as_json:
         sys.stdout.write(json.dumps([check.model() for check in checks], indent=2) + "\n")
     else:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
+import traceback
 from pathlib import Path
 
-from traitlets import TraitError
 from traitlets.config import Config, PyFileConfigLoader
 
 SITE_PATH = "/etc/jupyterhub/jupyterhub_config.py"
@@ -32,20 +31,24 @@ def load(path: str) -> Config:
         )
     try:
         loaded: Config = PyFileConfigLoader(file.name, path=str(file.parent)).load_config()
-    except (OSError, SyntaxError, NameError) as error:
-        raise SystemExit(f"carme: {file} cannot be read: {error}") from None
+    except Exception as error:  # noqa: BLE001 - it is a program, and may fail in every way
+        raise SystemExit(f"carme: {_where(error, file)} cannot be run: {_said(error)}") from None
     return loaded
 
 
-def check(config: Config) -> int:
-    """Say whether images, mounts and profiles are in order; return the exit code."""
-    from carme_hub.spawner.spawner import check_config  # noqa: PLC0415  it brings JupyterHub with it
+def _where(error: Exception, file: Path) -> str:
+    """Name the line of a configuration that failed."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename or file}, line {error.lineno}"
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
+    ]
+    return f"{file}, line {lines[-1]}" if lines else str(file)
 
-    try:
-        catalog = check_config(config)
-    except (ValueError, TraitError) as error:
-        sys.stderr.write(f"carme: {error}\n")
-        return 1
-    counts = f"{len(catalog.images)} images, {len(catalog.mounts)} mounts, {len(catalog.profiles)} profiles"
-    sys.stdout.write(f"{counts}: in order\n")
-    return 0
+
+def _said(error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{error.msg}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return f"{type(error).__name__}: {error}"

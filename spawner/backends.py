@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from carme_hub.spawner import roll
 from carme_hub.spawner.catalog import CatalogError, Entry, check_entry
 from carme_hub.spawner.local import LocalMachine
+from carme_hub.spawner.mistakes import entry as entry_name
+from carme_hub.spawner.mistakes import unknown
 from carme_hub.spawner.people import People
 from carme_hub.spawner.remembered import Remembered
 from carme_hub.spawner.slurm import Slurm
@@ -126,7 +128,7 @@ def read_clusters(clusters: Mapping[str, object], setting: str = "CarmeSpawner")
     errors: list[str] = []
     known: dict[str, Cluster] = {}
     for name, entry in (clusters or {SLURM: {}}).items():
-        where = f"{setting}.clusters[{name!r}]"
+        where = f"{setting}.clusters, {entry_name('cluster', name)}"
         if name == LOCAL:
             errors.append(f"{where}: this name is the hub's own machine; take another one for the cluster")
         elif (checked := check_entry(Cluster, entry, where, errors, name=name)) is not None:
@@ -190,10 +192,11 @@ def check_profiles(
         With one line for each mistake, starting with the setting.
     """
     errors = []
-    for index, profile in enumerate(profiles):
-        where = f"{setting}.profiles[{index}]"
+    for profile in profiles:
+        where = f"{setting}.profiles, {entry_name('profile', profile.name)}"
         if profile.cluster not in {None, LOCAL, *clusters}:
-            errors.append(f"{where}.cluster: there is no cluster named {profile.cluster!r}")
+            known = {LOCAL, *clusters}
+            errors.append(f"{where}, cluster: {unknown(str(profile.cluster), known, 'there is no cluster')}")
         if profile.cluster == LOCAL and (profile.max_gpus_per_node or profile.max_nodes > 1):
             errors.append(
                 f"{where}: on the hub's own machine there is one node, and nobody to keep GPUs apart"

@@ -12,6 +12,8 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from carme_hub.spawner.mistakes import entry as entry_name
+from carme_hub.spawner.mistakes import lines, unknown
 from carme_hub.spawner.values import (
     DEFAULT_TIME,
     MAX_CPUS,
@@ -171,7 +173,7 @@ class Profile(Entry):
         data = dict(data)
         if "gpu_type" in data:
             if "gpu_types" in data:
-                raise ValueError("gpu_type and gpu_types exclude each other")
+                raise ValueError("gpu_type and gpu_types exclude each other; remove one")
             data["gpu_types"] = [data.pop("gpu_type")]
         if data.get("max_nodes") == "partition":
             data["max_nodes"] = MAX_NODES
@@ -189,26 +191,18 @@ class Profile(Entry):
     @model_validator(mode="after")
     def _consistent_bounds(self) -> Self:
         least, usual, most = self.min_gpus_per_node, self.default_gpus_per_node, self.max_gpus_per_node
-        if not least <= usual <= most:
-            raise ValueError(
-                f"GPUs per node: at least {least}, default {usual}, at most {most} is not in order"
-            )
+        _in_order("gpus_per_node", least, usual, most)
         if self.gpu_types and not most:
             raise ValueError("max_gpus_per_node is needed where gpu_type is given")
         if len(set(self.gpu_types)) != len(self.gpu_types):
             raise ValueError("gpu_types names a type twice")
-        if not self.min_nodes <= self.default_nodes <= self.max_nodes:
-            least, usual, most = self.min_nodes, self.default_nodes, self.max_nodes
-            raise ValueError(f"nodes: at least {least}, default {usual}, at most {most} is not in order")
-        least, usual, most = self.min_tasks_per_node, self.default_tasks_per_node, self.max_tasks_per_node
-        if not least <= usual <= most:
-            raise ValueError(
-                f"tasks per node: at least {least}, default {usual}, at most {most} is not in order"
-            )
+        _in_order("nodes", self.min_nodes, self.default_nodes, self.max_nodes)
+        tasks = self.min_tasks_per_node, self.default_tasks_per_node, self.max_tasks_per_node
+        _in_order("tasks_per_node", *tasks)
         if self.default_time > self.max_time:
-            raise ValueError("default_time is more than max_time")
+            raise ValueError("default_time is more than max_time; lower it")
         if self.min_time > self.default_time:
-            raise ValueError("min_time is more than default_time")
+            raise ValueError("min_time is more than default_time; lower it")
         if self.max_extended_time is not None and self.max_extended_time < self.default_time:
             raise ValueError("max_extended_time is less than default_time")
         return self
@@ -220,11 +214,11 @@ class Profile(Entry):
             if "" in values[1:] or len(set(values)) != len(values):
                 raise ValueError(f'{what} names a value twice, or "" (none) not at first')
         if self.cpus_per_gpu is not None and (self.cpus is not None or self.max_cpus is not None):
-            raise ValueError("cpus and max_cpus exclude cpus_per_gpu")
+            raise ValueError("cpus and max_cpus exclude cpus_per_gpu; remove one")
         if self.memory_per_gpu is not None and (self.memory is not None or self.max_memory is not None):
-            raise ValueError("memory and max_memory exclude memory_per_gpu")
+            raise ValueError("memory and max_memory exclude memory_per_gpu; remove one")
         if (self.cpus or 1) > (self.max_cpus or MAX_CPUS):
-            raise ValueError("cpus is more than max_cpus")
+            raise ValueError("cpus is more than max_cpus; lower it")
         if self.max_memory is not None and not (self.memory and self.memory <= self.max_memory):
             raise ValueError("max_memory needs a default, memory, that is not more")
         if not self.min_gpus_per_node and (self.cpus_per_gpu is not None or self.memory_per_gpu is not None):
@@ -242,6 +236,13 @@ class Profile(Entry):
     def memory_for(self, gpus: int) -> int | None:
         """Return the mebibytes a node gives to such a session; None for what Slurm gives."""
         return self.memory_per_gpu * gpus if self.memory_per_gpu else self.memory
+
+
+def _in_order(what: str, least: int, usual: int, most: int) -> None:
+    if least > most:
+        raise ValueError(f"min_{what} is {least}, but max_{what} is {most}")
+    if not least <= usual <= most:
+        raise ValueError(f"default_{what} is {usual}, but has to be from {least} to {most}")
 
 
 _Checked = TypeVar("_Checked", bound=Entry)
@@ -278,29 +279,33 @@ class Catalog:
         ------
         CatalogError
             With one line for each mistake, for example
-            ``CarmeSpawner.profiles[1].max_time: a time like "90" (minutes) ... is needed``.
+            ``CarmeSpawner.profiles, profile "gpu", max_time: a time like "90" (minutes) ... is needed``.
         """
         errors: list[str] = []
         known_images = _named(Image, images, f"{setting}.images", errors)
         known_mounts = _named(Mount, mounts, f"{setting}.mounts", errors)
         offered = _listed(profiles, f"{setting}.profiles", errors)
+        # One mistake, one line: what is there and wrong is not missing as well.
+        all_images = set(images) if isinstance(images, Mapping) else set()
+        all_mounts = set(mounts) if isinstance(mounts, Mapping) else set()
         for name, image in known_images.items():
-            where = f"{setting}.images[{name!r}].mounts"
+            where = f"{setting}.images, {entry_name('image', name)}, mounts"
             errors += [
-                f"{where}: there is no mount named {wanted!r}"
+                f"{where}: {unknown(wanted, all_mounts, 'there is no mount')}"
                 for wanted in image.mounts
-                if wanted not in known_mounts
+                if wanted not in all_mounts
             ]
             targets = [known_mounts[mount].target for mount in image.mounts if mount in known_mounts]
             errors += [f"{where}: two mounts have the target {target}" for target in _doubled(targets)]
-        for index, profile in enumerate(offered):
+        for profile in offered:
             errors += [
-                f"{setting}.profiles[{index}].images: there is no image named {wanted!r}"
+                f"{setting}.profiles, {entry_name('profile', profile.name)}, images: "
+                f"{unknown(wanted, all_images, 'there is no image')}"
                 for wanted in profile.images
-                if wanted not in known_images
+                if wanted not in all_images
             ]
         errors += [
-            f"{setting}.profiles: two profiles have the name {name!r}"
+            f'{setting}.profiles: two profiles have the name "{name}"; give one of them another'
             for name in _doubled(profile.name for profile in offered)
         ]
         if errors:
@@ -343,7 +348,8 @@ def _named(model: type[_Checked], entries: object, where: str, errors: list[str]
         return {}
     found = {}
     for name, entry in entries.items():
-        checked = check_entry(model, entry, f"{where}[{name!r}]", errors, name=name)
+        kind = model.__name__.lower()
+        checked = check_entry(model, entry, f"{where}, {entry_name(kind, name)}", errors, name=name)
         if checked is not None:
             found[name] = checked
     return found
@@ -354,9 +360,14 @@ def _listed(entries: object, where: str, errors: list[str]) -> list[Profile]:
         errors.append(f"{where}: a list of entries is needed")
         return []
     checked = [
-        check_entry(Profile, entry, f"{where}[{index}]", errors) for index, entry in enumerate(entries)
+        check_entry(Profile, entry, f"{where}, {entry_name('profile', _name_of(entry), index)}", errors)
+        for index, entry in enumerate(entries)
     ]
     return [profile for profile in checked if profile is not None]
+
+
+def _name_of(entry: object) -> object:
+    return entry.get("name") if isinstance(entry, Mapping) else None
 
 
 def check_entry(
@@ -367,13 +378,10 @@ def check_entry(
         errors.append(f"{where}: a dictionary is needed")
         return None
     if more.keys() & entry.keys():
-        errors.append(f"{where}.name: the name is the key of the dictionary")
+        errors.append(f"{where}, name: the name is the key of the dictionary; remove it here")
         return None
     try:
         return model.model_validate({**entry, **more})
     except ValidationError as error:
-        for problem in error.errors(include_url=False, include_context=False, include_input=False):
-            place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
-            # pydantic puts this before the text of a ValueError.
-            errors.append(f"{where}{place}: {problem['msg'].removeprefix('Value error, ')}")
+        errors += lines(error, model, where, entry)
         return None

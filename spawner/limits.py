@@ -14,6 +14,7 @@ from pydantic import Field
 
 from carme_hub.spawner import units
 from carme_hub.spawner.catalog import CatalogError, Entry, check_entry
+from carme_hub.spawner.mistakes import entry as entry_name
 from carme_hub.spawner.request import RequestError
 from carme_hub.spawner.values import Minutes  # noqa: TC001 - pydantic reads them
 
@@ -59,9 +60,11 @@ class LimitRules:
         groups: dict[str, Limits] = {}
         if isinstance(group_limits, Mapping):
             for name, entry in group_limits.items():
-                checked = check_entry(Limits, entry, f"{setting}.group_limits[{name!r}]", errors)
+                checked = check_entry(
+                    Limits, entry, f"{setting}.group_limits, {entry_name('group', name)}", errors
+                )
                 if not isinstance(name, str):
-                    errors.append(f"{setting}.group_limits[{name!r}]: the name of a group is needed")
+                    errors.append(f"{setting}.group_limits: the name of a group is needed, not {name!r}")
                 elif checked is not None:
                     groups[name] = checked
         else:

@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from carme_hub.checks.profiles import look as look_at_profiles
 from carme_hub.checks.values import Check, Probe, counted, failed, ok, skipped, warning
 from carme_hub.spawner import answers
 from carme_hub.spawner.cluster import gres_of
@@ -49,6 +50,7 @@ def probes(name: str, slurm: Slurm, profiles: Sequence[Profile], *, several: boo
         Probe(PART, f"Controller{of}", TIME_OUT, partial(_controller, f"Controller{of}", slurm, of)),
         Probe(PART, f"Accounting{of}", TIME_OUT, partial(_accounting, f"Accounting{of}", slurm)),
         Probe(PART, f"Partitions{of}", TIME_OUT, partial(_partitions, slurm, profiles, of)),
+        Probe(PART, f"Profiles{of}", TIME_OUT, partial(look_at_profiles, slurm, profiles, of)),
     ]
 
 

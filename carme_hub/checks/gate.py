@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
 from dataclasses import dataclass
@@ -19,11 +20,12 @@ from carme_hub.authenticator.secretbox import SecretBox, SecretKeyError
 from carme_hub.authenticator.threads import Threads
 from carme_hub.checks import database
 from carme_hub.checks.cluster import judge_clock
-from carme_hub.checks.values import Check, Probe, failed, ok, warning
+from carme_hub.checks.values import Check, Probe, failed, ok, skipped, warning
 from carme_hub.records import migrations as record_shapes
+from carme_hub.spawner.mistakes import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from carme_hub.authenticator.questions import Settings
     from carme_hub.authenticator.servers import Server
@@ -34,13 +36,22 @@ SLOW = 1.0  # seconds for connection, TLS and one question
 DAY = 86400
 CERTIFICATE_DAYS = 21  # before its end, in which there is a warning
 SHAPES = {"sign-in": gate_shapes.SHAPES, "records": record_shapes.SHAPES}
+_MEMBERS = ("member", "uniqueMember", "memberUid")
 _ZULU = "%Y%m%d%H%M%S"
 
 _threads = Threads(8, "carme-check-gate")
 
 
-def probes(gate: Any) -> list[Probe]:
-    """Return what to look at for an authenticator that is made, and neither opened nor used."""
+def probes(gate: Any, named: Mapping[str, Sequence[str]] | None = None) -> list[Probe]:
+    """Return what to look at for an authenticator that is made, and neither opened nor used.
+
+    Parameters
+    ----------
+    gate
+        The authenticator.
+    named
+        What is for some groups only, and their names: they have to be in the directory.
+    """
     found = [
         Probe(
             PART, "Database", TIME_OUT, partial(_in_thread, partial(database.look, gate.database_url, SHAPES))
@@ -56,6 +67,9 @@ def probes(gate: Any) -> list[Probe]:
         Probe(PART, _title(server), TIME_OUT, partial(_in_thread, partial(look_at_server, settings, server)))
         for server in settings.servers
     ]
+    if named and settings.group_search_base:
+        look = partial(_in_thread, partial(look_at_groups, settings, named))
+        looks.append(Probe(PART, "Groups", TIME_OUT, look))
     return [*looks, *found]
 
 
@@ -69,6 +83,57 @@ async def _in_thread(work: Callable[[], Sequence[Check]]) -> Sequence[Check]:
 
 def _title(server: Server) -> str:
     return f"Directory server {server}"
+
+
+def look_at_groups(settings: Settings, named: Mapping[str, Sequence[str]]) -> list[Check]:
+    """Look for groups in the directory, at the first server that answers. It blocks."""
+    for server in settings.servers:
+        with contextlib.suppress(LDAPException, OSError, WrongPasswordError):
+            members = _members(settings, server)
+            return judge_groups(named, members)
+    return [skipped("Groups", "No directory server answered, so that no group was looked for.")]
+
+
+def _members(settings: Settings, server: Server) -> dict[str, int]:
+    """Return the groups of the directory and how many members each shows."""
+    began = time.monotonic()
+    verified = None if settings.tls is TlsStrategy.insecure else VerifiedTls(settings.ca_file)
+    way = Way(settings.tls, verified, settings.connect_timeout, settings.receive_timeout)
+    with opened(way, Target(server, began + settings.deadline)) as connection:
+        if settings.service_dn:
+            bind(connection, settings.service_dn, settings.service_password)
+        entries = search(connection, settings.group_search_base, "(cn=*)", "SUBTREE", ["cn", *_MEMBERS])
+    return {
+        name: sum(len(values_of(entry, attribute)) for attribute in _MEMBERS)
+        for entry in entries
+        for name in values_of(entry, "cn")
+    }
+
+
+def judge_groups(named: Mapping[str, Sequence[str]], members: Mapping[str, int]) -> list[Check]:
+    """Judge whether the groups that a configuration names are in the directory, and not empty.
+
+    Parameters
+    ----------
+    named
+        Who names them: ``{'profile "gpu"': ("researchers",)}``.
+    members
+        The directory's groups with their numbers of members. Where none shows any, nothing is said of that.
+    """
+    found = []
+    for whose, groups in named.items():
+        title = f"Groups of {whose}"
+        missing = [
+            unknown(group, members, "the directory has no group") for group in groups if group not in members
+        ]
+        empty = [group for group in groups if not members.get(group, 1)] if any(members.values()) else []
+        if missing:
+            found.append(failed(title, ". ".join(one[0].upper() + one[1:] for one in missing)))
+        elif empty and len(empty) == len(groups):
+            found.append(warning(title, f"Nobody is in {', '.join(empty)}: nobody can have it."))
+        else:
+            found.append(ok(title, f"The directory has {', '.join(groups)}."))
+    return found
 
 
 @dataclass(frozen=True)

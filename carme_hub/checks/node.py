@@ -51,6 +51,7 @@ class Place:
     accounts: tuple[str, ...] = ()
     images: tuple[Image, ...] = ()
     mounts: tuple[Mount, ...] = ()
+    courses: tuple[Profile, ...] = ()
 
     @property
     def title(self) -> str:
@@ -86,14 +87,24 @@ def places(catalog: Catalog, profiles: Iterable[Profile]) -> list[Place]:
     """Return the partitions of the profiles, each with the images and mounts that its nodes have to have."""
     found: dict[str, dict[str, dict[str, object]]] = {}
     for profile in profiles:
-        at = found.setdefault(profile.partition or "", {"accounts": {}, "images": {}, "mounts": {}})
+        at = found.setdefault(
+            profile.partition or "", {"accounts": {}, "images": {}, "mounts": {}, "courses": {}}
+        )
         at["accounts"].update(dict.fromkeys(profile.account[:1]))
+        if profile.course is not None:
+            at["courses"][profile.name] = profile
         for name in profile.images:
             image = catalog.images[name]
             at["images"][name] = image
             at["mounts"].update({mount.name: mount for mount in catalog.mounts_of(image)})
     return [
-        Place(partition, tuple(at["accounts"]), tuple(at["images"].values()), tuple(at["mounts"].values()))  # type: ignore[arg-type]
+        Place(
+            partition,
+            tuple(at["accounts"]),
+            tuple(at["images"].values()),  # type: ignore[arg-type]
+            tuple(at["mounts"].values()),  # type: ignore[arg-type]
+            tuple(at["courses"].values()),  # type: ignore[arg-type]
+        )
         for partition, at in found.items()
     ]
 
@@ -231,6 +242,11 @@ def write(apptainer: str, place: Place, home: str, account: str = "") -> str:
         ("mount_of", mount.name, mount.source, mount.filesystem or "") for mount in place.mounts
     ]
     words += [("image", image.name, image.path) for image in place.images]
+    words += [
+        ("course", profile.name, f"{profile.course.material}/{profile.course.notebook}")
+        for profile in place.courses
+        if profile.course is not None
+    ]
     looks = [shlex.join(one) for one in words]
     functions = _LOOKS.format(
         apptainer=shlex.quote(apptainer), guarded=GUARDED, opening=OPENING, patience=node.MOUNT_PATIENCE
@@ -286,6 +302,12 @@ image() {{
   say image "$1" "$answer"
 }}
 
+course() {{
+  local answer
+  IFS= read -r -t {patience} answer < <([[ -r $2 ]] && echo ok || echo missing) || answer=silent
+  say course "$1" "$answer"
+}}
+
 say clock begin "$EPOCHREALTIME"
 version=$({apptainer} --version 2>/dev/null | head -n 1)
 say apptainer version "${{version:-missing}}"
@@ -313,6 +335,7 @@ def judge(place: Place, told: Told, person: str, asked: float, ended: float) -> 
     found = [_apptainer(f"Apptainer {where}", told)]
     found += [_mount(mount, where, told) for mount in place.mounts]
     found += [_image(image, where, told, person) for image in place.images]
+    found += [_course(profile, where, told) for profile in place.courses]
     times = [
         float(word)
         for kind, name in (("clock", "begin"), ("clock", "end"))
@@ -351,6 +374,19 @@ def _mount(mount: Mount, where: str, told: Told) -> Check:
     return failed(
         title, f"{mount.source}{needed} {text or 'it is not there'}. Sessions that use it do not start."
     )
+
+
+def _course(profile: Profile, where: str, told: Told) -> Check:
+    title = f"Course {profile.name} {where}"
+    word, course = told.answers.get(("course", profile.name), ("", ""))[0], profile.course
+    path = f"{course.material}/{course.notebook}" if course is not None else ""
+    if word == "ok":
+        return ok(title, f"{path} can be read.")
+    if word == "missing":
+        return failed(
+            title, f"{path} cannot be read there. Copy the material, or correct the profile's course."
+        )
+    return warning(title, f"{path} was not found out about.")
 
 
 def _image(image: Image, where: str, told: Told, person: str) -> Check:

@@ -31,11 +31,14 @@ def test_a_site_that_names_no_cluster_has_one():
 @pytest.mark.parametrize(
     ("clusters", "complaint"),
     [
-        ({"local": {}}, r"CarmeSpawner\.clusters\['local'\]: this name is the hub's own machine"),
-        ({"big": []}, r"CarmeSpawner\.clusters\['big'\]: a dictionary is needed"),
-        ({"big": {"slurm_conf": "slurm.conf"}}, r"CarmeSpawner\.clusters\['big'\]\.slurm_conf: "),
-        ({"big": {"conf": "/etc/slurm.conf"}}, r"CarmeSpawner\.clusters\['big'\]\.conf: "),
-        ({"a b": {}}, r"CarmeSpawner\.clusters\['a b'\]\.name: "),
+        ({"local": {}}, 'cluster "local": this name is the hub\'s own machine'),
+        ({"big": []}, r'CarmeSpawner\.clusters, cluster "big": a dictionary is needed'),
+        (
+            {"big": {"slurm_conf": "slurm.conf"}},
+            r'CarmeSpawner\.clusters, cluster "big", slurm_conf: an absolute path',
+        ),
+        ({"big": {"conf": "/etc/slurm.conf"}}, r'CarmeSpawner\.clusters, cluster "big": unknown name "conf"'),
+        ({"a b": {}}, r'CarmeSpawner\.clusters, cluster "a b", name: "a b" is no name'),
     ],
 )
 def test_a_mistake_in_clusters_names_the_setting(clusters, complaint):
@@ -46,8 +49,8 @@ def test_a_mistake_in_clusters_names_the_setting(clusters, complaint):
 @pytest.mark.parametrize(
     ("profile", "complaint"),
     [
-        ({"cluster": "huge"}, r"profiles\[0\]\.cluster: there is no cluster named 'huge'"),
-        ({"cluster": LOCAL}, r"profiles\[0\]: on the hub's own machine there is one node"),
+        ({"cluster": "huge"}, 'profile "gpu", cluster: there is no cluster "huge"; known are big, local'),
+        ({"cluster": LOCAL}, 'profile "gpu": on the hub\'s own machine there is one node'),
     ],
 )
 def test_a_profile_runs_on_something_that_exists_and_can_do_it(profile, complaint):

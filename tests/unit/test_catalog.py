@@ -77,78 +77,117 @@ def test_a_profile_whose_images_are_all_hidden_is_hidden():
 
 
 MISTAKES = [
-    (changed("profiles", 1, max_time="soon"), "CarmeSpawner.profiles[1].max_time: "),
-    (changed("profiles", 1, max_time="0"), "CarmeSpawner.profiles[1].max_time: "),
-    (changed("profiles", 1, memory="4 GB"), "CarmeSpawner.profiles[1].memory: "),
-    (changed("profiles", 1, memory=True), "CarmeSpawner.profiles[1].memory: "),
-    (changed("profiles", 1, cpus="2"), "CarmeSpawner.profiles[1].cpus: "),
-    (changed("profiles", 1, colour="red"), "CarmeSpawner.profiles[1].colour: "),
-    (changed("profiles", 1, name="gpu"), "CarmeSpawner.profiles: two profiles have the name 'gpu'"),
-    (changed("profiles", 1, name="../x"), "CarmeSpawner.profiles[1].name: "),
-    (changed("profiles", 1, name="ml101\n"), "CarmeSpawner.profiles[1].name: "),
-    (changed("profiles", 1, partition="teaching\n#SBATCH --uid=0"), "CarmeSpawner.profiles[1].partition: "),
-    (changed("profiles", 1, partition="--uid=0"), "CarmeSpawner.profiles[1].partition: "),
-    (changed("profiles", 1, images=["no"]), "CarmeSpawner.profiles[1].images: there is no image named 'no'"),
-    (changed("profiles", 1, default_time="3:00:00"), "CarmeSpawner.profiles[1]: default_time is more"),
-    (changed("profiles", 0, min_time="3:00:00"), "CarmeSpawner.profiles[0]: min_time is more"),
+    (changed("profiles", 1, max_time="soon"), 'CarmeSpawner.profiles, profile "ml101", max_time: '),
+    (changed("profiles", 1, max_time="0"), 'CarmeSpawner.profiles, profile "ml101", max_time: '),
+    (changed("profiles", 1, memory="4 GB"), 'CarmeSpawner.profiles, profile "ml101", memory: '),
+    (changed("profiles", 1, memory=True), 'CarmeSpawner.profiles, profile "ml101", memory: '),
+    (changed("profiles", 1, cpus="2"), 'CarmeSpawner.profiles, profile "ml101", cpus: '),
+    (changed("profiles", 1, colour="red"), 'CarmeSpawner.profiles, profile "ml101": unknown name "colour"'),
+    (changed("profiles", 1, name="gpu"), 'CarmeSpawner.profiles: two profiles have the name "gpu"'),
+    (changed("profiles", 1, name="../x"), 'CarmeSpawner.profiles, profile "../x", name: '),
+    (changed("profiles", 1, name="ml101\n"), 'CarmeSpawner.profiles, profile "ml101?", name: '),
+    (
+        changed("profiles", 1, partition="teaching\n#SBATCH --uid=0"),
+        'CarmeSpawner.profiles, profile "ml101", partition: ',
+    ),
+    (changed("profiles", 1, partition="--uid=0"), 'CarmeSpawner.profiles, profile "ml101", partition: '),
+    (
+        changed("profiles", 1, images=["no"]),
+        'CarmeSpawner.profiles, profile "ml101", images: there is no image "no"',
+    ),
+    (
+        changed("profiles", 1, default_time="3:00:00"),
+        'CarmeSpawner.profiles, profile "ml101": default_time is more',
+    ),
+    (changed("profiles", 0, min_time="3:00:00"), 'CarmeSpawner.profiles, profile "gpu": min_time is more'),
     (
         changed("profiles", 0, min_nodes=3),
-        "CarmeSpawner.profiles[0]: nodes: at least 3, default 3, at most 2",
+        'CarmeSpawner.profiles, profile "gpu": min_nodes is 3, but max_nodes is 2',
     ),
-    (changed("profiles", 0, default_nodes=3), "CarmeSpawner.profiles[0]: nodes: at least 1, default 3"),
-    (changed("profiles", 1, cpus_per_gpu=2), "CarmeSpawner.profiles[1]: cpus and max_cpus exclude"),
-    (changed("profiles", 0, max_cpus=2), "CarmeSpawner.profiles[0]: cpus and max_cpus exclude"),
-    (changed("profiles", 1, memory_per_gpu="1G"), "CarmeSpawner.profiles[1]: memory and max_memory exclude"),
-    (changed("profiles", 1, cpus=4, max_cpus=2), "CarmeSpawner.profiles[1]: cpus is more than max_cpus"),
-    (changed("profiles", 1, max_memory="512M"), "CarmeSpawner.profiles[1]: max_memory needs a default"),
-    (changed("profiles", 1, max_extended_time="5"), "CarmeSpawner.profiles[1]: max_extended_time is less"),
-    (changed("profiles", 1, max_running=0), "CarmeSpawner.profiles[1].max_running: "),
-    (changed("profiles", 1, account=["a", "a"]), "CarmeSpawner.profiles[1]: account names a value twice"),
-    (changed("profiles", 1, qos=["a", ""]), "CarmeSpawner.profiles[1]: qos names a value twice"),
-    (changed("profiles", 1, reservation=["x\n#SBATCH"]), "CarmeSpawner.profiles[1].reservation[0]"),
-    (changed("profiles", 1, reservation=7), "CarmeSpawner.profiles[1].reservation: "),
-    (changed("profiles", 0, gpu_types=["shard:"]), "CarmeSpawner.profiles[0].gpu_types[0]: "),
-    (changed("profiles", 0, gpu_types=["a100:4"]), "CarmeSpawner.profiles[0].gpu_types[0]: "),
-    (changed("profiles", 0, max_gpus_per_node="all"), "CarmeSpawner.profiles[0].max_gpus_per_node: "),
+    (
+        changed("profiles", 0, default_nodes=3),
+        'CarmeSpawner.profiles, profile "gpu": default_nodes is 3, but has to be from 1 to 2',
+    ),
+    (
+        changed("profiles", 1, cpus_per_gpu=2),
+        'CarmeSpawner.profiles, profile "ml101": cpus and max_cpus exclude',
+    ),
+    (changed("profiles", 0, max_cpus=2), 'CarmeSpawner.profiles, profile "gpu": cpus and max_cpus exclude'),
+    (
+        changed("profiles", 1, memory_per_gpu="1G"),
+        'CarmeSpawner.profiles, profile "ml101": memory and max_memory exclude',
+    ),
+    (
+        changed("profiles", 1, cpus=4, max_cpus=2),
+        'CarmeSpawner.profiles, profile "ml101": cpus is more than max_cpus',
+    ),
+    (
+        changed("profiles", 1, max_memory="512M"),
+        'CarmeSpawner.profiles, profile "ml101": max_memory needs a default',
+    ),
+    (
+        changed("profiles", 1, max_extended_time="5"),
+        'CarmeSpawner.profiles, profile "ml101": max_extended_time is less',
+    ),
+    (changed("profiles", 1, max_running=0), 'CarmeSpawner.profiles, profile "ml101", max_running: '),
+    (
+        changed("profiles", 1, account=["a", "a"]),
+        'CarmeSpawner.profiles, profile "ml101": account names a value twice',
+    ),
+    (
+        changed("profiles", 1, qos=["a", ""]),
+        'CarmeSpawner.profiles, profile "ml101": qos names a value twice',
+    ),
+    (
+        changed("profiles", 1, reservation=["x\n#SBATCH"]),
+        'CarmeSpawner.profiles, profile "ml101", reservation',
+    ),
+    (changed("profiles", 1, reservation=7), 'CarmeSpawner.profiles, profile "ml101", reservation: '),
+    (changed("profiles", 0, gpu_types=["shard:"]), 'CarmeSpawner.profiles, profile "gpu", gpu_types: '),
+    (changed("profiles", 0, gpu_types=["a100:4"]), 'CarmeSpawner.profiles, profile "gpu", gpu_types: '),
+    (
+        changed("profiles", 0, max_gpus_per_node="all"),
+        'CarmeSpawner.profiles, profile "gpu", max_gpus_per_node: ',
+    ),
     (
         changed("profiles", 0, min_gpus_per_node=0),
-        "CarmeSpawner.profiles[0]: cpus_per_gpu and memory_per_gpu need",
+        'CarmeSpawner.profiles, profile "gpu": cpus_per_gpu and memory_per_gpu need',
     ),
-    (changed("profiles", 0, min_gpus_per_node=9), "CarmeSpawner.profiles[0]: GPUs per node"),
-    (changed("profiles", 0, gpu_type="a100"), "CarmeSpawner.profiles[0]: gpu_type and gpu_types"),
+    (changed("profiles", 0, min_gpus_per_node=9), 'CarmeSpawner.profiles, profile "gpu": min_gpus_per_node'),
+    (changed("profiles", 0, gpu_type="a100"), 'CarmeSpawner.profiles, profile "gpu": gpu_type and gpu_types'),
     (
         changed("profiles", 0, gpu_types=["a100", "a100"]),
-        "CarmeSpawner.profiles[0]: gpu_types names a type twice",
+        'CarmeSpawner.profiles, profile "gpu": gpu_types names a type twice',
     ),
     (
         changed("profiles", 1, course={"material": "rel", "notebook": "x"}),
-        "CarmeSpawner.profiles[1].course.material: ",
+        'CarmeSpawner.profiles, profile "ml101", course, material: ',
     ),
     (
         changed("profiles", 1, course={"material": "/m", "notebook": "../x"}),
-        "CarmeSpawner.profiles[1].course.notebook: ",
+        'CarmeSpawner.profiles, profile "ml101", course, notebook: ',
     ),
     (
         changed("images", "ml", mounts=["no"]),
-        "CarmeSpawner.images['ml'].mounts: there is no mount named 'no'",
+        'CarmeSpawner.images, image "ml", mounts: there is no mount "no"',
     ),
-    (changed("images", "ml", apps=["emacs"]), "CarmeSpawner.images['ml'].apps[0]: "),
-    (changed("images", "ml", path="image.sif"), "CarmeSpawner.images['ml'].path: "),
-    (changed("images", "ml", path="/a,b"), "CarmeSpawner.images['ml'].path: "),
-    (changed("mounts", "slurm", source="/a:/etc"), "CarmeSpawner.mounts['slurm'].source: "),
-    (changed("mounts", "slurm", source="/a/../etc"), "CarmeSpawner.mounts['slurm'].source: "),
-    (changed("mounts", "slurm", target="/"), "CarmeSpawner.mounts['slurm'].target: "),
-    (changed("mounts", "slurm", target="/proc/1"), "CarmeSpawner.mounts['slurm'].target: "),
-    (changed("mounts", "slurm", target="/usr"), "CarmeSpawner.mounts['slurm'].target: "),
+    (changed("images", "ml", apps=["emacs"]), 'CarmeSpawner.images, image "ml", apps: '),
+    (changed("images", "ml", path="image.sif"), 'CarmeSpawner.images, image "ml", path: '),
+    (changed("images", "ml", path="/a,b"), 'CarmeSpawner.images, image "ml", path: '),
+    (changed("mounts", "slurm", source="/a:/etc"), 'CarmeSpawner.mounts, mount "slurm", source: '),
+    (changed("mounts", "slurm", source="/a/../etc"), 'CarmeSpawner.mounts, mount "slurm", source: '),
+    (changed("mounts", "slurm", target="/"), 'CarmeSpawner.mounts, mount "slurm", target: '),
+    (changed("mounts", "slurm", target="/proc/1"), 'CarmeSpawner.mounts, mount "slurm", target: '),
+    (changed("mounts", "slurm", target="/usr"), 'CarmeSpawner.mounts, mount "slurm", target: '),
     (
         changed("mounts", "slurm", target="/data"),
-        "CarmeSpawner.images['ml'].mounts: two mounts have the target /data",
+        'CarmeSpawner.images, image "ml", mounts: two mounts have the target /data',
     ),
-    (changed("mounts", "slurm", name="x"), "CarmeSpawner.mounts['slurm'].name: "),
+    (changed("mounts", "slurm", name="x"), 'CarmeSpawner.mounts, mount "slurm", name: '),
     ({"images": [], "mounts": {}, "profiles": []}, "CarmeSpawner.images: a dictionary"),
     ({"images": {}, "mounts": {}, "profiles": {}}, "CarmeSpawner.profiles: a list"),
-    ({"images": {}, "mounts": {}, "profiles": ["gpu"]}, "CarmeSpawner.profiles[0]: a dictionary"),
-    ({"images": {3: {}}, "mounts": {}, "profiles": []}, "CarmeSpawner.images[3].name: "),
+    ({"images": {}, "mounts": {}, "profiles": ["gpu"]}, "CarmeSpawner.profiles, profile 1: a dictionary"),
+    ({"images": {3: {}}, "mounts": {}, "profiles": []}, "CarmeSpawner.images, image 3, name: "),
 ]
 
 
@@ -162,7 +201,7 @@ def test_every_mistake_names_its_setting(site, start):
 def test_all_mistakes_are_told_at_once():
     site = changed("profiles", 0, max_time="soon")
     site["profiles"][1]["memory"] = "much"
-    with pytest.raises(CatalogError, match=r"(?s)profiles\[0\].max_time.*profiles\[1\].memory"):
+    with pytest.raises(CatalogError, match=r"(?s)\"gpu\", max_time.*\"ml101\", memory"):
         Catalog.load(**site)
 
 

@@ -95,15 +95,15 @@ def test_what_a_group_says_replaces_and_of_several_the_most_generous_counts(grou
 @pytest.mark.parametrize(
     ("limits", "groups", "start"),
     [
-        ({"gpus": 3}, {}, "CarmeSpawner.limits.gpus: "),
-        ({"max_gpus": -1}, {}, "CarmeSpawner.limits.max_gpus: "),
-        ({"max_gpus": "3"}, {}, "CarmeSpawner.limits.max_gpus: "),
-        ({"max_time": "soon"}, {}, "CarmeSpawner.limits.max_time: "),
+        ({"gpus": 3}, {}, 'CarmeSpawner.limits: unknown name "gpus"'),
+        ({"max_gpus": -1}, {}, "CarmeSpawner.limits, max_gpus: "),
+        ({"max_gpus": "3"}, {}, "CarmeSpawner.limits, max_gpus: "),
+        ({"max_time": "soon"}, {}, "CarmeSpawner.limits, max_time: "),
         ([], {}, "CarmeSpawner.limits: a dictionary"),
         ({}, [], "CarmeSpawner.group_limits: a dictionary"),
-        ({}, {"x": 3}, "CarmeSpawner.group_limits['x']: a dictionary"),
-        ({}, {3: {}}, "CarmeSpawner.group_limits[3]: the name"),
-        ({}, {"x": {"max_nodes": True}}, "CarmeSpawner.group_limits['x'].max_nodes: "),
+        ({}, {"x": 3}, 'CarmeSpawner.group_limits, group "x": a dictionary'),
+        ({}, {3: {}}, "CarmeSpawner.group_limits: the name"),
+        ({}, {"x": {"max_nodes": True}}, 'CarmeSpawner.group_limits, group "x", max_nodes: '),
     ],
 )
 def test_a_mistake_names_its_setting(limits, groups, start):

@@ -63,7 +63,7 @@ async def test_looks_are_taken_at_once_and_none_spoils_another():
     ],
 )
 def test_the_worst_check_decides_the_exit_code(monkeypatch, capsys, checks, state, code):
-    async def found(_config, _person):
+    async def found(_config, _person, _path):
         return checks
 
     monkeypatch.setattr(site_check, "check_site", found)
@@ -333,12 +333,16 @@ def test_a_key_that_others_can_read_is_told(tmp_path, monkeypatch):
     assert gate.look_at_key(str(file))[0].state is State.OK
 
 
-def test_a_wrong_description_is_the_one_check():
+def test_a_wrong_description_is_told_and_nothing_is_asked():
     config = Config()
+    config.CarmeSpawner.images = IMAGES
+    config.CarmeSpawner.mounts = MOUNTS
     config.CarmeSpawner.profiles = [{"name": "p"}]
+    config.JupyterHub.spawner_class = "carme"
     (found,) = asyncio.run(site_check.check_site(config))
-    assert found.state is State.FAILED
-    assert "CarmeSpawner.profiles[0].title" in found.sentence
+    assert found == Check(
+        'CarmeSpawner.profiles, profile "p"', State.FAILED, '"title" is missing; add it', part="Configuration"
+    )
 
 
 def test_addresses_follow_the_hubs_own_settings():
@@ -353,8 +357,11 @@ def test_addresses_follow_the_hubs_own_settings():
 
 def test_carme_check_without_site_still_reads_the_configuration_only(tmp_path, capsys):
     file = tmp_path / "jupyterhub_config.py"
-    file.write_text("c = get_config()\n")
+    file.write_text("c = get_config()\nc.JupyterHub.spawner_class = 'carme'\n")
+    images, profiles = {"base": {"title": "B", "path": "/b.sif"}}, [{"name": "p", "title": "P"}]
+    with file.open("a") as more:
+        more.write(f"c.CarmeSpawner.images = {images!r}\nc.CarmeSpawner.profiles = {profiles!r}\n")
     with pytest.raises(SystemExit) as ended:
         cli.main(["--config", str(file), "check"])
     assert ended.value.code == 0
-    assert "in order" in capsys.readouterr().out
+    assert capsys.readouterr().out == "OK: 1 image, 0 mounts, 1 profile\n"

@@ -726,7 +726,7 @@ def test_a_configuration_is_checked_as_a_whole():
     config.CarmeSpawner.profiles = PROFILES
     assert list(check_config(config).profiles) == ["gpu", "ml101"]
     config.CarmeSpawner.profiles = [{**PROFILES[0], "max_time": "soon"}]
-    with pytest.raises(ValueError, match=r"CarmeSpawner\.profiles\[0\]\.max_time: "):
+    with pytest.raises(ValueError, match=r'CarmeSpawner\.profiles, profile "gpu", max_time: '):
         check_config(config)
     config.CarmeSpawner.profiles = "gpu"
     with pytest.raises(TraitError, match="profiles"):
