@@ -202,6 +202,6 @@ def check_profiles(
                 f"{where}: on the hub's own machine there is one node, and nobody to keep GPUs apart"
             )
         if profile.cluster == LOCAL and profile.max_tasks_per_node > 1:
-            errors.append(f"{where}.max_tasks_per_node: on the hub's own machine there is no srun for tasks")
+            errors.append(f"{where}, max_tasks_per_node: on the hub's own machine there is no srun for tasks")
     if errors:
         raise CatalogError("\n".join(errors))

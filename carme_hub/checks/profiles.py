@@ -145,7 +145,7 @@ def _cores_and_memory(profile: Profile, nodes: Sequence[Node], where: str) -> It
     types = profile.gpu_types or ("gpu",)
     there = max((gres_of(node, gres(kind)) for node in nodes for kind in types), default=0)
     gpus = min(profile.max_gpus_per_node, there)
-    cores = profile.max_cpus or profile.cpus_for(gpus)
+    cores = profile.max_cpus or profile.cpus_for(gpus, profile.max_tasks_per_node)
     most = max((node.cpus for node in nodes), default=0)
     if cores > most > 0:
         name = "cpus_per_gpu" if profile.cpus_per_gpu else "max_cpus" if profile.max_cpus else "cpus"

@@ -89,9 +89,9 @@ def test_c3_what_is_not_on_offer_is_refused_at_its_field(profile, options, field
     [
         (
             {"min_tasks_per_node": 3, "max_tasks_per_node": 2},
-            "tasks per node: at least 3, default 3, at most 2",
+            "min_tasks_per_node is 3, but max_tasks_per_node is 2",
         ),
-        ({"default_tasks_per_node": 2}, "tasks per node: at least 1, default 2, at most 1"),
+        ({"default_tasks_per_node": 2}, "default_tasks_per_node is 2, but has to be from 1 to 1"),
         (GPU | {"default_tasks_per_node": 3}, "default_tasks_per_node cannot share the cores"),
     ],
 )
