@@ -5,11 +5,13 @@ The images are built on first use (see ``carme_hub.demo.images``).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import pwd
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -18,6 +20,7 @@ import subprocess
 import tempfile
 import time
 import urllib.parse
+import zipfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +28,8 @@ from pathlib import Path
 import pytest
 import requests
 from playwright.sync_api import sync_playwright
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import websocket_connect
 
 from carme_hub.checks.node import GUARDED
 from carme_hub.demo import apptainer, cache, images, packages
@@ -207,8 +212,102 @@ def test_versions(inside):
     assert found["jupyter-server-proxy"].split(".")[0] == "4"
     assert inside.run("base", "jupyterhub-singleuser", "--version").returncode == 0
     assert "with Code" in inside.run("base", "code-server", "--version").stdout
-    for command in ("git", "srun", "less", "vi"):
-        assert inside.run("base", "which", command).returncode == 0, command
+
+
+def test_image_has_what_developers_reach_for(inside):
+    commands = (
+        "gcc g++ gfortran make cmake gdb git git-lfs ssh rsync wget curl vim vi nano less tmux screen htop zip "
+        "unzip mpicc mpif90 mpirun nvtop srun sbatch pylsp jupyter code-server"
+    )
+    look = f"for c in {commands}; do command -v $c >/dev/null || echo $c; done"
+    missing = inside.run("base", "sh", "-c", look)
+    assert missing.stdout == ""
+    program = (
+        "#include <mpi.h>\n#include <pmix.h>\n"
+        "int main(int n, char **a) { MPI_Init(&n, &a); MPI_Finalize(); return 0; }"
+    )
+    build = (
+        f"cd /tmp && printf '%s' {shlex.quote(program)} > x.c && mpicc -I/usr/lib/*/pmix2/include x.c -o x"
+    )
+    done = inside.run("base", "sh", "-c", f"{build} && mpirun -n 1 ./x && echo built")
+    assert done.stdout.endswith("built\n"), done.stderr
+
+
+def test_image_jupyterlab_has_git_a_language_server_and_the_resources(server):
+    settings = json.loads(server.ask("lab/api/settings")[2])["settings"]
+    names = {one["id"].partition(":")[0] for one in settings}
+    assert {"@jupyterlab/git", "@jupyter-lsp/jupyterlab-lsp", "@jupyter-server/resource-usage"} <= names
+    assert "pylsp" in json.loads(server.ask("lsp/status")[2])["sessions"]
+    status, _, usage = server.ask("api/metrics/v1")
+    assert status == 200
+    assert json.loads(usage)["rss"] > 0
+    # Nobody reads figures without the token.
+    for path in ("api/metrics/v1", "metrics", "lsp/status"):
+        status, url, _ = server.ask(path, token=False)
+        assert status in {401, 403} or "/login" in url, path
+
+
+def test_image_a_language_server_speaks_through_pipes_only(server):
+    before = listening(PERSON.pw_uid)
+    address = server.url("lsp/ws/pylsp").replace("http:", "ws:")
+    headers = {"Authorization": f"token {server.token}"}
+
+    async def speak():
+        connection = await websocket_connect(HTTPRequest(address, headers=headers))
+        asked = {"processId": None, "rootUri": None, "capabilities": {}}
+        await connection.write_message(
+            json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": asked})
+        )
+        while True:
+            said = json.loads(await connection.read_message())
+            if said.get("id") == 1:
+                connection.close()
+                return said["result"]["capabilities"]
+
+    capabilities = asyncio.run(asyncio.wait_for(speak(), SECONDS))
+    assert capabilities["completionProvider"]
+    assert listening(PERSON.pw_uid) == before == {server.port}
+
+
+def test_image_takes_extensions_of_a_site_and_people_may_add_their_own(inside, tmp_path):
+    """What base.def does with a folder of .vsix files, done again in a copy of the image's editor."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "an extension.vsix", "w") as packed:
+        about = {"name": "hello", "publisher": "site", "version": "1.0.0", "engines": {"vscode": "^1.80.0"}}
+        packed.writestr("extension/package.json", json.dumps(about))
+        packed.writestr("extension.vsixmanifest", "<x/>")
+    text = (images.DEFINITIONS / "base.def").read_text()
+    loop = text[text.index("    for vsix in ") :]
+    loop = loop[: loop.index("    done\n") + len("    done\n")].replace("/opt/carme", str(tmp_path / "carme"))
+    (tmp_path / "carme").mkdir()
+    folder.rename(tmp_path / "carme/extensions")
+    builtin = tmp_path / "builtin"
+    builtin.mkdir()
+    done = subprocess.run(
+        ["sh", "-euc", f"builtin={builtin}\n{loop}"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (made,) = builtin.iterdir()
+    assert made.name == "site-an-extension"
+    assert json.loads((made / "package.json").read_text())["name"] == "hello"
+    # It lies beside those that come with Code-Server, which no extension of a person's hides.
+    place = "/opt/code-server/lib/node_modules/code-server/lib/vscode/extensions"
+    assert "carme-session-bar" in inside.run("base", "ls", place).stdout.split()
+
+
+def test_image_code_server_that_cannot_start_says_why(inside):
+    script = (
+        "code-server-watch /tmp/s sh -c 'echo no room; exit 3' & "
+        "for i in $(seq 100); do curl -s --unix-socket /tmp/s http://x/ && break; sleep 0.1; done; kill %1"
+    )
+    said = inside.run("base", "bash", "-c", script).stdout
+    assert "Code-Server ended with exit code 3." in said
+    assert "no room" in said
 
 
 def test_every_python_package_is_the_pinned_one(inside):
