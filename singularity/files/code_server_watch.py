@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-COMMAND = ("/usr/local/bin/code-server-session",)
+SESSION = "/usr/local/bin/code-server-session"
 PATIENCE = 50.0  # seconds until it has to listen; jupyter-server-proxy's own is 60
 LINES, LONGEST = 20, 300  # of its output that are kept, and characters of each
 AGAIN = "carme-again"
@@ -226,7 +226,7 @@ def remove(path: str) -> None:
 
 def main(path: str, words: Sequence[str], patience: float = PATIENCE) -> int:
     """Run Code-Server for as long as it wants, and explain each end that it was not asked for."""
-    program = Program(words or COMMAND, path, patience)
+    program = Program(words or (SESSION, path), path, patience)
     asked = threading.Event()
 
     def stop(number: int, _frame: object) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Error, Page, expect
 
 from tests.browser.test_walk import PATIENCE, log_in
 from tests.support import until
@@ -32,7 +33,7 @@ def test_image_lab_and_code_server_show_the_time_left_and_lead_back_to_the_hub(s
     home.get_by_role("button", name="30 min").click()
     home.wait_for_load_state()
     # The bar learns of it without a reload.
-    expect(bar).to_contain_text(re.compile(r"1 h (29|30|28) min left"), timeout=PATIENCE)
+    expect(bar).to_contain_text(re.compile(r"1 h 2\d min left"), timeout=PATIENCE)
     # A Git panel, and the memory of this session, which has 1 GiB; not the node's.
     expect(page.get_by_role("tab", name=re.compile("^Git"))).to_be_attached()
     expect(
@@ -66,8 +67,10 @@ def test_image_python_is_completed_by_its_language_server(site, person, page: Pa
 
     def completed():
         page.keyboard.press("Tab")
-        page.wait_for_timeout(500)
-        return "os.path" in editor.inner_text() or page.locator(".jp-Completer-item", has_text="path").count()
+        with contextlib.suppress(Error):
+            page.locator(".jp-Completer-item", has_text="path").first.wait_for(timeout=20_000)
+            return True
+        return False
 
     until(completed, "the completion", 90)
     # It speaks through a pipe: no port of this person's listens but the server's own.

@@ -216,8 +216,8 @@ def test_versions(inside):
 
 def test_image_has_what_developers_reach_for(inside):
     commands = (
-        "gcc g++ gfortran make cmake gdb git git-lfs ssh rsync wget curl vim vi nano less tmux screen htop zip "
-        "unzip mpicc mpif90 mpirun nvtop srun sbatch pylsp jupyter code-server"
+        "gcc g++ gfortran make cmake gdb git git-lfs ssh rsync wget curl vim vi nano less tmux screen htop "
+        "zip unzip mpicc mpif90 mpirun nvtop srun sbatch pylsp jupyter code-server"
     )
     look = f"for c in {commands}; do command -v $c >/dev/null || echo $c; done"
     missing = inside.run("base", "sh", "-c", look)

@@ -55,10 +55,10 @@ def watch(place):
     path = str(place / "socket")
     started = []
 
-    def start(*words):
-        words = words or ("/bin/sh", "-c", PROGRAM, sys.executable, path)
+    def start(*other, source=WATCH, words=("/bin/sh", "-c", PROGRAM, sys.executable, path)):
+        words = other or words
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", WATCH, path, *words],
+            [sys.executable, "-I", "-S", source, path, *words],
             cwd=place,
             stderr=subprocess.PIPE,
             env={
@@ -146,6 +146,16 @@ def test_c11_it_ends_when_the_session_does(watch, place, runs):
     process = watch()
     process.terminate()
     process.wait(20)
+
+
+def test_c11_without_other_words_it_is_the_sessions_code_server_at_that_socket(watch, place):
+    stub = place / "session"
+    stub.write_text('#!/bin/sh\necho "started at $1, $# words"\nexit 4\n')
+    stub.chmod(0o755)
+    text = WATCH.read_text().replace("/usr/local/bin/code-server-session", str(stub))
+    (place / "watch.py").write_text(text)
+    watch(source=place / "watch.py", words=())
+    assert f"started at {watch.path}, 1 words" in watch.get()[2]
 
 
 def test_c11_what_cannot_be_started_at_all_is_said(watch):
