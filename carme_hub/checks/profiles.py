@@ -121,13 +121,11 @@ def _too_large(profile: Profile, partition: Partition, nodes: Sequence[Node]) ->
     most = min(partition.max_nodes or len(nodes), len(nodes))
     if profile.max_nodes != MAX_NODES and profile.max_nodes > most:
         yield f"max_nodes: {profile.max_nodes} nodes are offered, but a job in {where} can have {most}"
-    for name in ("max_time", "max_extended_time"):
-        minutes = getattr(profile, name)
-        if minutes in {None, MAX_TIME} or partition.max_time is None:
-            continue
-        if minutes > partition.max_time:
-            limit = units.show_minutes(partition.max_time)
-            yield f"{name}: {units.show_minutes(minutes)} is offered, but {where} ends jobs after {limit}"
+    # An extension ends at the partition's limit, too, whatever max_extended_time says.
+    longest = partition.max_time
+    if profile.max_time != MAX_TIME and longest is not None and profile.max_time > longest:
+        asked, limit = units.show_minutes(profile.max_time), units.show_minutes(longest)
+        yield f"max_time: {asked} is offered, but {where} ends jobs after {limit}"
 
 
 def _gpus(profile: Profile, nodes: Sequence[Node], where: str) -> Iterator[str]:

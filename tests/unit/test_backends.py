@@ -82,6 +82,7 @@ def test_a_restarted_hub_makes_the_same_session_from_its_state(cluster, kind):
     }
     facts = Facts(submitted=1_800_000_000, profile="here", title="Here", nodes=2, cpus=8)
     state |= {"submitted": 1_800_000_000.0, "facts": facts.kept(), "owner": 20004}
+    state["told"] = {"home": [], "killed": 0, "log": ""}
     one.load_state(state)
     assert type(one.child) is kind
     assert one.get_state() == state
