@@ -20,6 +20,7 @@ from carme_hub.authenticator.database import write
 from carme_hub.authenticator.files import open_private
 from carme_hub.authenticator.tables import account, audit
 
+TOKEN_MADE = "token-made"  # noqa: S105 - an event: by somebody who was signed in, or had one already
 SUCCESS, REFUSED, ERROR = "success", "refused", "error"
 MAX_ENTRIES = 1_000_000  # in the database; the file is the admin's to rotate
 PRUNE_EVERY = 1000  # entries

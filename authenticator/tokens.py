@@ -8,7 +8,8 @@ from jupyterhub.utils import utcnow
 from tornado import web
 
 from carme_hub.authenticator import answers
-from carme_hub.authenticator.audit import Event
+from carme_hub.authenticator.audit import TOKEN_MADE, Event
+from carme_hub.authenticator.words import device_name
 
 MAX_BODY = 2**20  # bytes
 
@@ -44,8 +45,14 @@ class TokensHandler(UserTokenListAPIHandler):  # type: ignore[misc] # JupyterHub
                 raise self._refusal from None
             raise
         if requester is not None:  # by cookie or token; `authenticate` has written down the others
-            event = Event("token", account=user_name, actor=requester.name, detail="made while signed in")
+            event = Event(TOKEN_MADE, account=user_name, actor=requester.name, detail=self._note())
             await self.authenticator.record(self, event)
+
+    def _note(self) -> str:
+        """Return what the token is said to be for, as one line."""
+        body = self.get_json_body()
+        note = body.get("note") if isinstance(body, dict) else None
+        return device_name(note) if isinstance(note, str) and note.strip() else ""
 
     def get_json_body(self) -> Any:
         """

@@ -13,6 +13,7 @@ KINDS = {"totp": "Authenticator app", "passkey": "Passkey"}
 _DONE = {
     "login": "Signed in",
     "token": "API token made",
+    "token-made": "API token made by somebody who was signed in",
     "prove": "Password and code given again",
     "enrol-token": "Enrolment token made",
     "enrol": "Device set up",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from carme_hub.spawner.answers import Phase
 from carme_hub.spawner.events import Facts
+from carme_hub.spawner.progress import PAUSED
 from carme_hub.spawner.summary import summary
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from carme_hub.spawner.watcher import View
 
 STARTING, PENDING, RUNNING, STOPPING = "starting", "pending", "running", "stopping"
+SUSPENDED = "suspended"  # it has a server, which does not answer for now
 UP = 100  # percent
 LONGEST_NAME = 255  # characters; who wrote it into the database may have looked at nothing
 
@@ -50,13 +52,13 @@ def view_of(spawner: CarmeSpawner) -> View | None:
 
 
 def state_of(spawner: CarmeSpawner, view: View | None) -> str:
-    """Return what the session does: one of the four words."""
+    """Return what the session does: one of the five words."""
     # JupyterHub's own flags: `ready` asks the database after each commit, for each session.
     starts, stops, server = spawner._spawn_pending, spawner._stop_pending, spawner._server  # noqa: SLF001
     if stops or (view is not None and view.phase in {Phase.ENDING, Phase.ENDED}):
         return STOPPING
     if server is not None and not starts and spawner.child is not None and spawner.child.reported:
-        return RUNNING
+        return SUSPENDED if view is not None and view.state in PAUSED else RUNNING
     child = spawner.child
     if child is None or not child.job_id or (view is not None and view.phase is Phase.RUNNING):
         return STARTING
@@ -93,6 +95,7 @@ def brief(spawner: CarmeSpawner, now: float, who: Who | None = None) -> dict[str
     limit = spawner.time_limit() if runs else None
     said = child.waiting()
     starts = state in {STARTING, PENDING}
+    paused = PAUSED[view.state] if state == SUSPENDED and view is not None else None
     words = summary(options, spawner.catalog, child.job_id, child.node)
     image = spawner.catalog.images.get(facts.image)
     return {
@@ -123,11 +126,11 @@ def brief(spawner: CarmeSpawner, now: float, who: Who | None = None) -> dict[str
         "memory": facts.memory,
         "gpus": facts.gpus,
         "gpu_type": facts.gpu_type,
-        "progress": UP if state == RUNNING else said["progress"],
+        "progress": UP if state in {RUNNING, SUSPENDED} else said["progress"],
         "message": said["message"] if starts else "",
         "troubles": child.troubles if state == RUNNING else [],
-        "reason_text": said["text"] if starts else "",
-        "advice": said["advice"] if starts else "",
+        "reason_text": paused.text if paused else said["text"] if starts else "",
+        "advice": paused.advice if paused else said["advice"] if starts else "",
         "apps": [{"title": app["title"], "url": f"{who.url}{app['path']}"} for app in words["apps"]],
         "url": who.url,
         "submitted": facts.submitted or None,

@@ -8,7 +8,7 @@ page can say it, too.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
 from carme_hub.spawner.answers import Phase
@@ -26,13 +26,25 @@ _BEGINS = (5, 20, 40, 60, 80, 95)
 _IN_LINE = frozenset({"", "None", "Priority", "Resources"})
 # States in which Slurm has found the nodes and makes them ready (man squeue, JOB STATE CODES).
 _PREPARING = frozenset({"CONFIGURING", "POWER_UP_NODE", "EXPEDITING"})
-_PAUSED = {
+# A job that has its node and does not get on (man squeue, JOB STATE CODES).
+PAUSED = {
     "SUSPENDED": Reason(
-        "It is suspended: a more urgent job or an administrator has its node for now.",
-        "It goes on by itself. If it stays like this, ask the administrators.",
+        "It is suspended: a more urgent job or an administrator has its node for now. It does not answer.",
+        "It goes on by itself, with all that is in it. If it stays so, ask the administrators, or stop it.",
+    ),
+    "STOPPED": Reason(
+        "Its programs were stopped by a signal. It keeps its node and does not answer.",
+        "It goes on when they get the signal CONT (scancel --signal=CONT JOB). Or stop it.",
     ),
 }
-_PAUSED["STOPPED"] = _PAUSED["SUSPENDED"]
+# Slurm has put these back into the queue, and holds them there.
+HELD = Reason(
+    "Slurm has put it back into the queue and holds it there.",
+    "It does not start by itself. Cancel it and start again, or ask the administrators.",
+    hopeless=True,
+)
+_HELD = frozenset({"REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
+_AGAIN = frozenset({"REQUEUED", "REQUEUE_FED"})
 
 
 class Event(TypedDict):
@@ -169,7 +181,9 @@ def differs(before: Event | None, event: Event) -> bool:
 
 
 def _waits(said: Event, view: View | None, now: float) -> None:
-    reason = explain(view.reason if view else "")
+    reason = HELD if view and view.state in _HELD else explain(view.reason if view else "")
+    if view and view.state in _AGAIN:
+        reason = replace(reason, text=f"Slurm has put it back into the queue. {reason.text}")
     said["text"], said["advice"], said["hopeless"] = reason.text, reason.advice, reason.hopeless
     if view is None or reason.hopeless:
         return
@@ -187,8 +201,8 @@ def _starts(said: Event, view: View | None, known: Known, now: float) -> None:
         )
     elif known.reported:
         said["text"], said["progress"] = "The server listens. It opens in a moment.", said["to"]
-    elif view is not None and view.state in _PAUSED:
-        paused = _PAUSED[view.state]
+    elif view is not None and view.state in PAUSED:
+        paused = PAUSED[view.state]
         said["text"], said["advice"] = paused.text, paused.advice
     elif view is not None and view.phase in {Phase.ENDING, Phase.ENDED}:
         said["text"] = f"Its job has ended ({view.state})."

@@ -60,6 +60,7 @@ reserved.install()
 routes.install()
 user_redirect.install()
 
+PAUSES = 10.0  # seconds between two looks at whether a session is suspended, if nothing else tells
 NEWS = 5.0  # seconds to wait until Slurm shows a limit that it took
 
 # Traits that each makes for itself; JupyterHub warns of whoever reads "db".
@@ -91,6 +92,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
     def __init__(self, **traits: Any) -> None:
         self._guard: asyncio.Task[None] | None = None
         self._teller: asyncio.Task[None] | None = None
+        self._pauses: asyncio.Task[None] | None = None
         self._begun = asyncio.Event()
         self._extending = asyncio.Lock()
         super().__init__(**traits)
@@ -212,6 +214,7 @@ class CarmeSpawner(Resuming, OfferingSpawner):
         if self.child is not None:
             warner.begin(self.child)
             self._guard = asyncio.ensure_future(self._notice_end(self.child))
+            self._pauses = asyncio.ensure_future(self._notice_pauses(self.child))
 
     def stop_polling(self) -> None:
         """Stop as JupyterHub does, at the begin of each end; who looks at the sessions sees it."""
@@ -226,6 +229,28 @@ class CarmeSpawner(Resuming, OfferingSpawner):
             await asyncio.wait([self._spawn_future])
         if self.child is child and not self._stop_pending:
             await self.with_last_words(self.poll_and_notify())
+
+    @property
+    def paused(self) -> bool:
+        """Say whether Slurm has suspended the session: its server does not answer then."""
+        view = self.child.view if self.child is not None else None
+        return view is not None and view.state in progress.PAUSED
+
+    async def _notice_pauses(self, child: Session) -> None:
+        """Lead to the hub's page while the session is suspended, and back to it afterwards."""
+        led, ref = False, child.ref
+        while self.child is child and child.ref == ref and not self._stop_pending:
+            view = child.view
+            if self.ready and self.paused is not led:
+                try:
+                    await self.user.settings["proxy"].add_user(self.user, self.name)
+                    led = self.paused
+                    roll.news()
+                except Exception as error:  # noqa: BLE001 - the proxy may be away; it is asked again
+                    self.log.warning("The route of %s is not changed yet: %s", self._log_name, error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PAUSES):
+                    await child.watcher.changed(ref, view)
 
     async def with_last_words(self, removal: Awaitable[object]) -> None:
         """Have JupyterHub remove a session that ended by itself, and leave a sentence about its end."""

@@ -8,6 +8,8 @@ here are the values that our templates need, and the way back to the page of a n
 from __future__ import annotations
 
 import asyncio
+import inspect
+import json
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -26,7 +28,7 @@ from carme_hub.spawner.offer import OfferingSpawner
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_PAGES = frozenset({"spawn_pending.html", "stop_pending.html", "not_running.html"})
+_PAGES = frozenset({"spawn_pending.html", "stop_pending.html", "not_running.html", "suspended.html"})
 CANCEL_PATIENCE = 5.0  # seconds in which a start that is cancelled has to give up
 NO_ANSWER = "The session's server did not answer in time."
 OUR_FAULT = "Something went wrong while the session was started. The administrators find it in the hub's log."
@@ -93,7 +95,7 @@ class _Page:
         event = spawner.waiting() if ours else progress.event("", None)
         times = {"expected": clock(event["expected_start"]), "submitted": clock(event["submitted"])}
         told = asked(options_of(spawner), spawner.catalog) if ours else Asked("", {}, {})
-        return {**values, **times, "event": event, "asked": told}
+        return {**values, **times, "event": event, "asked": told, **given.get("told", {})}
 
 
 class WaitingHandler(_Page, SpawnPendingHandler):  # type: ignore[misc]  # JupyterHub has no types
@@ -110,7 +112,41 @@ class WaitingHandler(_Page, SpawnPendingHandler):  # type: ignore[misc]  # Jupyt
 
 
 class NotRunningHandler(_Page, UserUrlHandler):  # type: ignore[misc]  # JupyterHub has no types
-    """``/user/NAME/...`` while no session is there."""
+    """``/user/NAME/...`` while no session is there, or one that does not answer."""
+
+    async def get(self, user_name: str, user_path: str) -> None:
+        """Say so, and what can be done."""
+        spawner = self._suspended(user_name, user_path or "/")
+        if spawner is None:
+            await _done(super().get(user_name, user_path))
+            return
+        paused = progress.PAUSED[spawner.child.view.state]
+        self.set_status(503)
+        self.set_header("Retry-After", "10")
+        if "api" in user_path.split("/") or "application/json" in self.request.headers.get("Accept", ""):
+            self.set_header("Content-Type", "application/json")
+            self.finish(json.dumps({"message": f"{paused.text} {paused.advice}"}))
+            return
+        given = {"user": spawner.user, "spawner": spawner, "server_name": spawner.name}
+        told = {"sentence": paused.text, "advice": paused.advice}
+        self.finish(await self.render_template("suspended.html", **given, told=told))
+
+    def _suspended(self, user_name: str, user_path: str) -> Any:
+        """Return the session that an address is of, if it is suspended and the caller may open it."""
+        user: Any = self.find_user(user_name)
+        if user is None:
+            return None
+        name = user_path.lstrip("/").partition("/")[0]
+        name = name if name in user.orm_spawners else ""
+        spawner = user.spawners.get(name)
+        may = self.has_scope(f"access:servers!server={user_name}/{name}")
+        return spawner if may and getattr(spawner, "paused", False) and spawner.ready else None
+
+
+async def _done(answer: object) -> None:
+    """Wait for what a handler of JupyterHub's gives: nothing when ``web.authenticated`` sent the login."""
+    if inspect.isawaitable(answer):
+        await answer
 
 
 class CancelHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub has no types

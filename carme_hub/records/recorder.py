@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from carme_hub.authenticator.database import StoreError
 from carme_hub.records import clearing, history, notices, open_records
 from carme_hub.records.history import Submission
+from carme_hub.records.notices import Notice
 from carme_hub.records.words import notice_of
 from carme_hub.spawner.events import Event, Kind
 
@@ -71,7 +72,7 @@ class Recorder:
     def __init__(self, database: Database, log: logging.Logger) -> None:
         self._database = database
         self._log = log
-        self._waiting: deque[Event] = deque(maxlen=MOST)
+        self._waiting: deque[Event | Notice] = deque(maxlen=MOST)
         self._news = threading.Condition()
         self._busy = False
         self._closed = False
@@ -79,8 +80,8 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="carme-recorder", daemon=True)
         self._thread.start()
 
-    def take(self, event: Event) -> None:
-        """Have an event written down."""
+    def take(self, event: Event | Notice) -> None:
+        """Have an event written down, or somebody told something."""
         with self._news:
             self._waiting.append(event)
             self._news.notify_all()
@@ -118,12 +119,15 @@ class Recorder:
     def _has_work(self) -> bool:
         return self._closed or bool(self._waiting)
 
-    def _attempt(self, event: Event | None, pause: float) -> float:
+    def _attempt(self, event: Event | Notice | None, pause: float) -> float:
         """Write one event; returns for how long to wait before the next attempt."""
         try:
             engine = self._database.engine()
             if event is not None:
-                record(engine, event)
+                if isinstance(event, Notice):
+                    notices.add(engine, event)
+                else:
+                    record(engine, event)
             self._clear(engine)
         except _AWAY as error:
             if not pause:

@@ -17,7 +17,13 @@ PAGE = 50  # rows
 LAST_PAGE = 100_000
 LONGEST = 255
 # What a session does -> the word of templates/state_badge.html.
-STATES = {"running": "running", "pending": "waiting", "starting": "starting", "stopping": "stopping"}
+STATES = {
+    "running": "running",
+    "suspended": "suspended",
+    "pending": "waiting",
+    "starting": "starting",
+    "stopping": "stopping",
+}
 # The column's name -> what it is sorted by; what is not known comes last.
 _LAST = float("inf")
 COLUMNS: dict[str, Any] = {

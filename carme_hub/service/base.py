@@ -36,6 +36,8 @@ class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]  # Jupyt
 
     person: Person
     _proven = False  # whether it is known that no other page's script asks
+    # The right over oneself that this takes: a token for these pages alone tells nothing of its owner's work.
+    reads = "read:servers"
     proof_for_reading = True  # whether a GET has to prove, too, that a page of ours sent it
 
     @property
@@ -66,6 +68,8 @@ class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]  # Jupyt
         self.person = person
         self.current_user = {"name": person.name}
         self._check_origin()
+        if self.reads:
+            self.need(self.reads, person.name)
 
     async def _who(self) -> Person | None:
         try:

@@ -9,6 +9,8 @@ from carme_hub.service.base import ApiHandler, PageHandler
 class Front(PageHandler):
     """``/services/carme/``: people are meant to be at home."""
 
+    reads = ""
+
     async def get(self) -> None:
         """Lead them there."""
         self.redirect(f"{self.site.hub_url}home")
@@ -17,6 +19,8 @@ class Front(PageHandler):
 class About(PageHandler):
     """Which version runs, and whether the hub can be heard."""
 
+    reads = ""
+
     async def get(self) -> None:
         """Show it."""
         self.render_page("service_about.html", version=__version__)
@@ -24,6 +28,8 @@ class About(PageHandler):
 
 class Me(ApiHandler):
     """Who somebody is here, for scripts of pages."""
+
+    reads = ""
 
     async def get(self) -> None:
         """Say it."""

@@ -135,7 +135,7 @@ function update(card, session) {
 
 function hearSessions(sessions) {
   showLately({ once: true });
-  const active = ["starting", "waiting", "running", "stopping"];
+  const active = ["starting", "waiting", "running", "suspended", "stopping"];
   const shown = cards(list());
   const seen = shown.filter((card) => active.includes(card.dataset.state)).map(stateOf).sort();
   const told = sessions.map((one) => `${one.name}|${KIND[one.state] ?? one.state}|${one.job ?? ""}`).sort();

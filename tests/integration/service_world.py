@@ -96,7 +96,7 @@ class ServiceHub:
         return False
 
     def until_up(self) -> None:
-        wait_for(self.answers, "the service's answer")
+        wait_for(self.answers, "the service's answer", 90)
 
     @contextlib.contextmanager
     def browser(self, username: str) -> Iterator[Browser]:

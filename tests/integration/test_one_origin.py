@@ -112,6 +112,56 @@ def test_a4_no_page_shows_in_a_frame_or_belongs_to_whoever_opened_it(world):
             assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin", path
 
 
+# --- Tokens ---
+
+
+def make_token(world: ServiceHub, browser: Browser, *scopes: str, note: str = "") -> dict[str, str]:
+    made = browser.visitor.session.post(
+        f"{world.url}/hub/api/users/{browser.username}/tokens",
+        json={"scopes": list(scopes), "note": note},
+        headers={"X-XSRFToken": browser.visitor.session.cookies.get("_xsrf", path="/hub/")},
+        timeout=30,
+    )
+    assert made.status_code == 201, made.text
+    return {"Authorization": f"token {made.json()['token']}"}
+
+
+def test_a4_who_has_a_token_made_is_told(world):
+    with world.browser("alice") as alice:
+        alice.enter()
+        make_token(world, alice, note="for \x1b[31m<b>my</b> script\n")
+        told = wait_for(lambda: alice.api("notices").json()["notices"], "the notice")
+        assert told[0]["title"] == "An API token was made for your account"
+        assert "for [31m<b>my</b> script" in " ".join(told[0]["text"].split())
+        make_token(world, alice)
+        page = alice.get("/hub/account").text
+        assert page.count("API token made by somebody who was signed in") == 2
+        assert len(alice.api("notices").json()["notices"]) == 1, "one of an hour is enough"
+
+
+OPEN = ["api/me", "about"]
+OWN = ["history", "api/notices", "api/lately", "api/cluster", "api/events", "history.csv", "messages", "news"]
+
+
+def test_a12_a_token_for_the_pages_alone_reads_nothing_of_its_owner(world):
+    with world.browser("alice") as alice:
+        alice.enter()
+        bare = make_token(world, alice, "access:services!service=carme")
+        reading = make_token(world, alice, "access:services!service=carme", "read:servers!user")
+    for path in OPEN:
+        assert requests.get(f"{world.url}{SERVICE}{path}", headers=bare, timeout=30).status_code == 200, path
+    found = 0
+    for path in OWN:
+        refused = requests.get(f"{world.url}{SERVICE}{path}", headers=bare, timeout=30, stream=True)
+        given = requests.get(f"{world.url}{SERVICE}{path}", headers=reading, timeout=30, stream=True)
+        assert refused.status_code in {403, 404}, path
+        assert given.status_code in {200, 404}, path
+        found += (refused.status_code, given.status_code) == (403, 200)
+        refused.close()
+        given.close()
+    assert found >= 4
+
+
 # --- Signing out ---
 
 

@@ -54,7 +54,9 @@ def token(running: Hub, name: str) -> str:
     """Make somebody a token for the service."""
     request = urllib.request.Request(  # noqa: S310 - the hub's own address
         f"{URL}/hub/api/users/{name}/tokens",
-        data=json.dumps({"scopes": [f"access:services!service={registration.NAME}"]}).encode(),
+        data=json.dumps(
+            {"scopes": [f"access:services!service={registration.NAME}", "read:servers!user"]}
+        ).encode(),
         headers={"Authorization": f"token {running.token}", "Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
