@@ -141,6 +141,7 @@ class Chronicle:
             sentence=" ".join(
                 filter(None, [words.sentence, "" if state == "OUT_OF_MEMORY" else self._memory])
             ),
+            limit=ending.limit if ending is not None else None,
             was_ready=Kind.READY in self._told,
             stopped=self.stopped and self.died is None,
             by=self._by,

@@ -133,6 +133,9 @@ class Event:
         When its time limit ends; of `Kind.ENDS_SOON`.
     left
         So many seconds before the end the owner wants to be warned; of `Kind.ENDS_SOON`.
+    limit
+        The job's time limit at its end, in minutes, which may have been changed; of `Kind.ENDED`, None where
+        Slurm does not say.
     state, exit_code, sentence
         Slurm's final word, and what its owner is told; of `Kind.ENDED`. No sentence: nothing went wrong. The
         sentence of `Kind.OUT_OF_MEMORY`, too.
@@ -158,6 +161,7 @@ class Event:
     state: str = ""
     exit_code: int | None = None
     sentence: str = ""
+    limit: int | None = None
     was_ready: bool = False
     stopped: bool = False
     by: str = ""

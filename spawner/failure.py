@@ -30,7 +30,7 @@ _RAN = "The session has ended: "
 
 
 def sentence(
-    ending: Ending | None, request: JobRequest, home: str, log: str = "", *, ran: bool = False
+    ending: Ending | None, request: JobRequest | None, home: str, log: str = "", *, ran: bool = False
 ) -> str:
     """Say why a session died.
 
@@ -39,7 +39,8 @@ def sentence(
     ending
         What Slurm knows; None when it knows nothing.
     request
-        What was asked for, for names, and for limits where Slurm does not say how they were at the end.
+        What was asked for, for names, and for limits where Slurm does not say how they were at the end; None
+        where the site does not offer it any more.
     home
         The person's home folder.
     log
@@ -50,12 +51,12 @@ def sentence(
     return (_RAN if ran else _OPENING) + _cause(ending, request, home, plain(log))
 
 
-def _cause(ending: Ending | None, request: JobRequest, home: str, log: str) -> str:
+def _cause(ending: Ending | None, request: JobRequest | None, home: str, log: str) -> str:
     if ending is None or ending.state == UNKNOWN:
         return "Slurm does not know its job any more."
     by_state = {
-        "OUT_OF_MEMORY": _out_of_memory(ending.memory or request.memory),
-        "TIMEOUT": f"its time limit of {spoken(ending.limit or request.time)} was over.",
+        "OUT_OF_MEMORY": _out_of_memory(ending.memory or (request.memory if request else None)),
+        "TIMEOUT": _timeout(ending.limit or (request.time if request else None)),
         "DEADLINE": "its deadline was over.",
         "NODE_FAIL": "its compute node failed. Starting it again usually helps.",
         "BOOT_FAIL": "its compute node could not be started. Starting it again usually helps.",
@@ -67,7 +68,12 @@ def _cause(ending: Ending | None, request: JobRequest, home: str, log: str) -> s
         return by_state[ending.state]
     if ending.state == "COMPLETED" and not ending.exit_code:
         return _by_itself(log)
-    return _by_exit_code(ending, request, home, log) or _by_log(log) or _plain(ending)
+    by_code = _by_exit_code(ending, request, home, log) if request is not None else None
+    return by_code or _by_log(log) or _plain(ending)
+
+
+def _timeout(limit: int | None) -> str:
+    return f"its time limit{f' of {spoken(limit)}' if limit else ''} was over."
 
 
 def _by_itself(log: str) -> str:

@@ -198,13 +198,7 @@ class Session(WaitingSession):
                     view = await self.watcher.changed(ref, view)
         ending = None if view is None else view.ending or Ending(view.state)
         home, log = await self._left_behind(ref.number)
-        request = self._asked_for()
-        if request is not None:
-            sentence = failure.sentence(ending, request, home, log)
-        else:  # what was asked for before the hub's restart is not on offer any more
-            sentence = (
-                f"The session ended before its server was up ({ending.state if ending else 'unknown'})."
-            )
+        sentence = failure.sentence(ending, self._asked_for(), home, log)
         self.log.warning("Job %s of %s: %s", ref.number, self._log_name, sentence)
         self._died(LastWords(ending, sentence))
         return SessionError(sentence, reason="died", status_code=500, log=log)
@@ -243,11 +237,8 @@ class Session(WaitingSession):
         ending = view.ending if view is not None else None
         if ending is None or PHASES.get(ending.state) is not Phase.ENDED:
             return LastWords(None, "")
-        request = self._asked_for()
-        if request is None:
-            return LastWords(ending, "")
         home, log = await self._left_behind(ref.number)
-        return LastWords(ending, failure.sentence(ending, request, home, log, ran=True))
+        return LastWords(ending, failure.sentence(ending, self._asked_for(), home, log, ran=True))
 
     async def _left_behind(self, number: int) -> tuple[str, str]:
         """Return the owner's home and the end of a job's log, as far as they can be had."""

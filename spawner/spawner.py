@@ -219,6 +219,8 @@ class CarmeSpawner(Resuming, OfferingSpawner):
     def stop_polling(self) -> None:
         """Stop as JupyterHub does, at the begin of each end; who looks at the sessions sees it."""
         super().stop_polling()
+        if self._pauses is not None:
+            self._pauses.cancel()
         roll.news()
 
     async def _notice_end(self, child: Session) -> None:
@@ -250,7 +252,8 @@ class CarmeSpawner(Resuming, OfferingSpawner):
                     self.log.warning("The route of %s is not changed yet: %s", self._log_name, error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PAUSES):
-                    await child.watcher.changed(ref, view)
+                    if await child.watcher.changed(ref, view) is None:  # it is not watched at the moment
+                        await asyncio.sleep(PAUSES)
 
     async def with_last_words(self, removal: Awaitable[object]) -> None:
         """Have JupyterHub remove a session that ended by itself, and leave a sentence about its end."""

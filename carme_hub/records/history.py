@@ -256,13 +256,14 @@ def set_ended(
     started: int | None = None,
     exit_code: int | None = None,
     sentence: str = "",
+    time_limit: int | None = None,
     user: str | None = None,
 ) -> bool:
     """Write down how a job ended; says whether it was known. What accounting has said of it already stays.
 
     Parameters
     ----------
-    started, exit_code, sentence
+    started, exit_code, sentence, time_limit
         None or empty leaves what is there.
     user
         Whose job it is. Slurm may have given its number to somebody else's since.
@@ -280,6 +281,8 @@ def set_ended(
     }
     if sentence:
         told["sentence"] = sentence
+    if time_limit is not None:
+        told["time_limit"] = time_limit
     with write(engine) as connection:
         row = session.update().where(_newest(cluster, job, user))
         return connection.execute(row.values(told)).rowcount > 0

@@ -181,6 +181,7 @@ def record(engine: sa.Engine, event: Event) -> None:
             started=event.started,
             exit_code=event.exit_code,
             sentence=event.sentence,
+            time_limit=event.limit,
             user=event.user,
         )
     told = notice_of(event)

@@ -101,6 +101,17 @@ def test_c16_the_memory_is_the_jobs_and_not_the_requests(ask, tres, nodes, words
     assert f"limit of {words} on each node" in failure.sentence(counted, ask({}), "/home/rosa")
 
 
+def test_c16_what_is_not_on_offer_any_more_has_its_sentence_too():
+    for state, words in (
+        ("TIMEOUT", "time limit of 2 min"),
+        ("OUT_OF_MEMORY", "limit of 1 GiB on each node"),
+    ):
+        ending = answers.parse_job(JOB.format(state, "00:02:00", 1, "", "cpu=1,mem=1G,node=1"))
+        assert words in failure.sentence(ending, None, "/home/rosa", ran=True)
+    assert "its time limit was over" in failure.sentence(Ending("TIMEOUT"), None, "/home/rosa")
+    assert "exit code 98" in failure.sentence(Ending("FAILED", "", 98), None, "/home/rosa")
+
+
 def test_c16_what_an_older_accounting_does_not_say_is_as_it_was_asked_for(ask):
     told = answers.parse_accounting("7\x1fTIMEOUT\x1f0:0\x1fNone\n", 7)
     assert "its time limit of 2 h was over" in failure.sentence(told, ask({}), "/home/rosa")

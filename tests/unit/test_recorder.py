@@ -107,6 +107,14 @@ def test_oom_is_a_sentence_a_message_and_the_peak_of_the_row(make, engine):
     assert row.sentence == "Out of memory."
 
 
+def test_c16_the_history_has_the_limit_that_the_job_had_at_its_end(make, engine):
+    one = make()
+    for event in (SUBMITTED, RUNNING, READY, replace(ENDED, limit=90)):
+        one.take(event)
+    assert one.drain(30)
+    assert [row.time_limit for row in history.find(engine)] == [90]
+
+
 @pytest.mark.parametrize("lost", [1, 2, 3])
 def test_what_a_killed_hub_did_not_write_is_made_up_for_by_the_next_event(make, engine, lost):
     one = make()
