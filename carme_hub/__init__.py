@@ -57,6 +57,7 @@ def configure(c: Any, service: str | None = registration.URL) -> None:
         "slow_spawn_timeout": 2,
     }
     # JupyterHub's own proxy, with our bounds; ["configurable-http-proxy"] is the plain one.
+    c.JupyterHub.proxy_class = proxy.CLASS
     c.ConfigurableHTTPProxy.command = proxy.command()
     if service:
         registration.register(c, service)

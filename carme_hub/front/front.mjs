@@ -17,7 +17,7 @@ const settings = JSON.parse(process.env.CARME_FRONT || "null");
 delete process.env.CARME_FRONT;
 // The proxy hands its environment to nobody, and whatever it starts is not to load this.
 delete process.env.NODE_OPTIONS;
-if (!settings) throw new Error("carme: CARME_FRONT is not set; let the hub start its proxy, or see docs/bounds.md.");
+if (!settings) throw new Error("carme: CARME_FRONT is not set; the hub sets it where JupyterHub.proxy_class is BoundedProxy; see docs/bounds.md.");
 
 const { bounds } = settings;
 const strangers = new Strangers(bounds);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jupyterhub import __version__ as jupyterhub_version
 from jupyterhub import orm
@@ -11,7 +11,7 @@ from tornado.httputil import parse_cookie
 from tornado.web import decode_signed_value
 
 from carme_hub.authenticator import sign_out, static
-from carme_hub.front import json_door, passes, proxy
+from carme_hub.front import json_door
 from carme_hub.front.arrivals import Arrivals
 from carme_hub.front.bounds import SERVER
 
@@ -48,11 +48,14 @@ class Guests:
 
 
 def attach(app: JupyterHub) -> None:
-    """Put the door in front of the hub's pages, and tell the proxy what it takes.
+    """Put the door in front of the hub's pages; doing it again changes nothing.
 
     JupyterHub has no setting for what its server takes. It makes the application after the authenticator was
     asked for its handlers, and the server with whatever the application is then.
     """
+    if getattr(app, "carme_door", False):
+        return
+    app.carme_door = True
     make = app.init_tornado_application
 
     def make_and_guard() -> None:
@@ -65,8 +68,3 @@ def attach(app: JupyterHub) -> None:
     # JupyterHub's own is the time of its start: each start would send all files again.
     app.tornado_settings["version_hash"] = static.other_version(jupyterhub_version)
     app.tornado_settings["static_handler_class"] = static.CompressedFiles
-    words: Any = getattr(app.proxy, "command", [])
-    if proxy.is_ours(list(words)):
-        key = passes.key_of(app)
-        passes.give_passes(key)
-        proxy.tell(app, key)

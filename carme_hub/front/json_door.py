@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from jupyterhub import orm
 from jupyterhub.apihandlers import APIHandler
 from jupyterhub.apihandlers.proxy import ProxyAPIHandler
 from jupyterhub.apihandlers.services import ServiceAPIHandler
@@ -19,7 +18,7 @@ from jupyterhub.apihandlers.shares import _ShareAPIHandler
 from jupyterhub.apihandlers.users import ActivityAPIHandler, UserAPIHandler, UserServerAPIHandler
 from jupyterhub.scopes import _check_scopes_exist
 from jupyterhub.slugs import is_valid_display_name, normalise_unicode
-from sqlalchemy import String, cast, func
+from sqlalchemy import text
 from tornado import web
 
 from carme_hub.authenticator.tokens import TokensHandler
@@ -43,6 +42,11 @@ if TYPE_CHECKING:
 
 LONGEST_PAGE = 9  # digits of an offset
 LONGEST_ID = 12  # digits of a number in an address
+TOO_LONG = {
+    "UPDATE spawners SET display_name = name WHERE length(display_name) > :most": NAME,
+    "UPDATE spawners SET user_options = NULL WHERE length(user_options) > :most": OPTIONS,
+    "UPDATE api_tokens SET note = substr(note, 1, :most) WHERE length(note) > :most": 4 * NAME,
+}
 NO_JSON = "The body has to be JSON."
 SERVICE_FIELDS: dict[str, Rule] = {
     **FIELDS,
@@ -58,7 +62,7 @@ SERVICE_FIELDS: dict[str, Rule] = {
 PROXY_FIELDS: dict[str, Rule] = {"api_url": Text(), "auth_token": Text()}
 
 
-def read(text: bytes) -> Any:
+def read(sent: bytes) -> Any:
     """Read JSON.
 
     Raises
@@ -67,7 +71,7 @@ def read(text: bytes) -> Any:
         With status 400, and without what was sent: it may hold a password.
     """
     try:
-        return json.loads(text.decode("utf-8"))
+        return json.loads(sent.decode("utf-8"))
     except (ValueError, RecursionError):
         raise web.HTTPError(400, NO_JSON) from None
 
@@ -140,8 +144,8 @@ def _checked(read_body: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _read_body(handler: Any) -> Any:
-    text = handler.request.body.strip()
-    return read(text) if text else None
+    sent = handler.request.body.strip()
+    return read(sent) if sent else None
 
 
 def _check_address(handler: Any) -> None:
@@ -190,12 +194,7 @@ def attach(app: JupyterHub) -> None:
 
 def shorten(db: Any) -> None:
     """Shorten what was stored when nobody looked."""
-    long_names = db.query(orm.Spawner).filter(func.length(orm.Spawner.display_name) > NAME)
-    long_names.update({orm.Spawner.display_name: orm.Spawner.name}, synchronize_session=False)
-    options = func.length(cast(orm.Spawner.user_options, String))
-    db.query(orm.Spawner).filter(options > OPTIONS).update(
-        {orm.Spawner.user_options: None}, synchronize_session=False
-    )
-    long_notes = db.query(orm.APIToken).filter(func.length(orm.APIToken.note) > 4 * NAME)
-    long_notes.update({orm.APIToken.note: func.substr(orm.APIToken.note, 1, NAME)}, synchronize_session=False)
+    for change, most in TOO_LONG.items():
+        db.execute(text(change), {"most": most})
     db.commit()
+    db.expire_all()

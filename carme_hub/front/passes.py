@@ -9,22 +9,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jupyterhub.handlers.base import BaseHandler
 
 from carme_hub.front.bounds import DAY, FRONT
 
-if TYPE_CHECKING:
-    from jupyterhub.app import JupyterHub
-
 COOKIE = "carme-pass"
 PURPOSE = b"carme: passes of the proxy in front"
 
 
-def key_of(app: JupyterHub) -> bytes:
+def key_of(proxy: Any) -> bytes:
     """Return what passes are signed with: the hub's secret, or what a proxy that it does not start knows."""
-    secret = app.cookie_secret if app.proxy.should_start else app.proxy.auth_token.encode()
+    secret = proxy.app.cookie_secret if proxy.should_start else proxy.auth_token.encode()
     return hmac.digest(secret, PURPOSE, "sha256")
 
 

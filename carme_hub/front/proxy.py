@@ -6,7 +6,6 @@ Nothing of JupyterHub is imported here: the `carme` command runs this, too.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).with_name("front.mjs")
 ENVIRONMENT = "CARME_FRONT"
 PLAIN = "configurable-http-proxy"
+CLASS = "carme_hub.front.bounded_proxy.BoundedProxy"
 
 
 def command() -> list[str]:
@@ -39,17 +39,3 @@ def settings(app: JupyterHub, key: bytes) -> str:
         "who": f"{app.hub.base_url}api/user",
     }
     return json.dumps(told)
-
-
-def tell(app: JupyterHub, key: bytes) -> None:
-    """Let the hub tell the proxy its settings whenever it starts it."""
-    start = app.proxy.start
-
-    async def start_and_tell() -> None:
-        os.environ[ENVIRONMENT] = settings(app, key)
-        try:
-            await start()
-        finally:
-            os.environ.pop(ENVIRONMENT, None)
-
-    app.proxy.start = start_and_tell
