@@ -184,12 +184,13 @@ class StartHandler(SpawnHandler):  # type: ignore[misc]  # JupyterHub has no typ
         """Draw the form, which posts to this address.
 
         JupyterHub adds the proof against forgery to the address: it would stand in the browser's bar and its
-        history on all pages to come, and once more for each refusal. Our forms have it in a field.
+        history on all pages to come, and once more for each refusal. Our forms have it in a field, and the
+        address without it as ``form_url``; JupyterHub's own page needs it where it is.
         """
         if "url" in given:
             address = urlsplit(self.request.uri)
             rest = [pair for pair in parse_qsl(address.query, keep_blank_values=True) if pair[0] != "_xsrf"]
-            given["url"] = address._replace(query=urlencode(rest)).geturl()
+            given["form_url"] = address._replace(query=urlencode(rest)).geturl()
         return super().render_template(name, sync, **given)
 
 

@@ -117,7 +117,7 @@ def templates():
 def html(templates):
     def render(card, shown=True):
         name = "spawn_course.html" if card.profile.course else "spawn_profile.html"
-        return templates.get_template(name).render(card=card, shown=shown, url="/hub/spawn", xsrf="x")
+        return templates.get_template(name).render(card=card, shown=shown, form_url="/hub/spawn", xsrf="x")
 
     return render
 
