@@ -75,7 +75,7 @@ async function home() {
   }
   // Only the browser knows under which name the hub is reached: Code-Server tells it when asked for a port's address.
   const local = vscode.Uri.from({ scheme: "http", authority: "localhost:1", path: "/" });
-  const seen = await vscode.env.asExternalUri(local);
+  const seen = await Promise.resolve(vscode.env.asExternalUri(local)).catch(() => local);
   return seen.authority === local.authority ? null : seen.with({ path: `${base}hub/home`, query: "", fragment: "" });
 }
 
