@@ -67,7 +67,7 @@ def test_a_session_is_warned_in_a_terminal_and_in_the_browser_and_extended_by_a_
     page.goto("/user/rosa/lab?reset")
     notice = page.locator(".Toastify__toast", has_text=SOON)
     expect(notice).to_be_visible(timeout=PATIENCE)
-    with page.expect_popup() as opened:
+    with page.context.expect_page() as opened:  # the hub's pages have no opener
         notice.get_by_role("button", name="Extend").click()
     home = opened.value
     home.wait_for_url("**/hub/home")

@@ -258,7 +258,7 @@ async def test_the_door_is_closed_while_the_site_is_in_maintenance(url, engine, 
     door = Door(Database(url), LOG)
     assert await door.sentence() == ""
     maintenance.set(engine, Maintenance(on=True, text="Back at nine."))
-    assert await door.sentence() == "Back at nine."
+    assert (await door.sentence()).endswith("at the moment. Back at nine.")
     maintenance.set(engine, Maintenance(on=True))
     assert await door.sentence() == CLOSED
     maintenance.set(engine, Maintenance(on=False, text="Back at nine."))
@@ -269,10 +269,10 @@ async def test_while_the_database_is_away_the_door_stays_as_it_was(url, engine, 
     monkeypatch.setattr("carme_hub.records.attach.FRESH", 0)
     maintenance.set(engine, Maintenance(on=True, text="Back at nine."))
     door = Door(Database(url), LOG)
-    assert await door.sentence() == "Back at nine."
+    assert (await door.sentence()).endswith("at the moment. Back at nine.")
     with closing(sqlite3.connect(folder / "carme.sqlite", isolation_level=None)) as other:
         other.execute("ALTER TABLE carme_setting RENAME TO away")
-        assert await door.sentence() == "Back at nine."
+        assert (await door.sentence()).endswith("at the moment. Back at nine.")
 
 
 async def test_the_database_is_asked_seldom_and_a_silent_one_is_not_waited_for(monkeypatch):
