@@ -100,7 +100,7 @@ check_mount() {{
 """
 
 # open_scratch. Tasks that are killed with SIGKILL leave their folder behind. Each folder is locked as long as
-# its user lives, so whoever comes next removes what nobody holds. The lock (9) must not reach the container:
+# its user lives, so whoever comes next removes what nobody holds. The lock must not reach the container:
 # an open folder is a way out of it.
 #
 # run_task starts one task of srun inside a session in the container. Words: where it was told to start

@@ -81,6 +81,9 @@ def functions(request: JobRequest, home: str, apptainer: str, folder: str, exit_
 # step do not end it. It says its namespace and its number in there, by which find_container finds it among
 # the node's processes.
 #
+# Where nobody may make user namespaces, there is no such container to enter: each task gets its own then, and
+# only /tmp is shared.
+#
 # hand_in writes what Apptainer would have put into the container's environment: what it did put into the
 # first task's, and over that this task's own. In a file, as words of a command are everybody's to read, and
 # as the container's LD_PRELOAD is not meant for the node's programs.
@@ -104,22 +107,24 @@ share_container() {{
   trap leave_container EXIT
   exec {{turn}}>"$scratch/turn"
   flock "$turn"
+  use_scratch
   if [[ ! -s $scratch/pid ]]; then
     fill_scratch
-    use_scratch
     find_container < <(hold_container 2>"$scratch/said") || {{
       cat -- "$scratch/said" >&2
-      fail {exit_scratch} "no container for the tasks of this step can be started on $node"
+      echo "carme: on $node, the tasks of this step get a container each and share no memory" >&2
+      echo none >"$scratch/pid"
     }}
   fi
   exec {{turn}}>&-
   read -r pid <"$scratch/pid"
-  hand_in "$pid" >"$scratch/carme/task-$SLURM_LOCALID"
+  [[ $pid != none ]] || return 0
+  hand_in "$pid" >"$scratch/carme/task-$$"
   enter=(
     env -i "$(grep -m1 -z '^PATH=' "/proc/$pid/environ" | tr -d '\\0')"
     "$(type -P setpriv)" --no-new-privs
     "$(type -P nsenter)" --target "$pid" --user --preserve-credentials --mount --ipc --pid
-    python3 -I -S -c {inside} "{folder}/task-$SLURM_LOCALID"
+    python3 -I -S -c {inside} "{folder}/task-$$"
   )
 }}
 

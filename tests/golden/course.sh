@@ -774,17 +774,19 @@ share_container() {
   trap leave_container EXIT
   exec {turn}>"$scratch/turn"
   flock "$turn"
+  use_scratch
   if [[ ! -s $scratch/pid ]]; then
     fill_scratch
-    use_scratch
     find_container < <(hold_container 2>"$scratch/said") || {
       cat -- "$scratch/said" >&2
-      fail 94 "no container for the tasks of this step can be started on $node"
+      echo "carme: on $node, the tasks of this step get a container each and share no memory" >&2
+      echo none >"$scratch/pid"
     }
   fi
   exec {turn}>&-
   read -r pid <"$scratch/pid"
-  hand_in "$pid" >"$scratch/carme/task-$SLURM_LOCALID"
+  [[ $pid != none ]] || return 0
+  hand_in "$pid" >"$scratch/carme/task-$$"
   enter=(
     env -i "$(grep -m1 -z '^PATH=' "/proc/$pid/environ" | tr -d '\0')"
     "$(type -P setpriv)" --no-new-privs
@@ -806,7 +808,7 @@ try:
 except OSError as problem:
     print(f"{program[0]}: {problem.strerror}", file=sys.stderr, flush=True)
     os._exit(127 if isinstance(problem, FileNotFoundError) else 126)
-' "/.carme/task-$SLURM_LOCALID"
+' "/.carme/task-$$"
   )
 }
 
