@@ -7,4 +7,6 @@ shift
 for name in "${!APPTAINERENV_@}"; do
   export "${name#APPTAINERENV_}=${!name}"
 done
+# The session's own folder is in the container only.
+if [[ $1 == /bin/sh && $2 == /.carme/begin ]]; then shift 2; fi
 exec "$@"
