@@ -129,27 +129,32 @@ class ServerHandler(UserServerAPIHandler):  # type: ignore[misc]  # JupyterHub h
 
     async def put(self, *names: str, **more: str) -> None:
         """Make a named session that is not started."""
-        await super().put(*names, **more)
-        await routes.settle_for(self, (*names, *more.values())[0])
+        with sentences(self):
+            await super().put(*names, **more)
+            await routes.settle_for(self, (*names, *more.values())[0])
 
     async def post(self, *names: str, **more: str) -> None:
         """Start a session. A start that is refused leaves no name behind that was not there before."""
         owner, server = (*names, *more.values(), "")[:2]
-        async with leaving_nothing(self, owner, server):
-            with sentences(self):
-                await super().post(*names, **more)
+        # Looking for what is to be left asks the database, too.
+        with sentences(self):
+            async with leaving_nothing(self, owner, server):
+                with sentences(self):
+                    await super().post(*names, **more)
 
     async def patch(self, *names: str, **more: str) -> None:
         """Change a session's name, or what it is called."""
-        await super().patch(*names, **more)
-        await routes.settle_for(self, (*names, *more.values())[0])
+        with sentences(self):
+            await super().patch(*names, **more)
+            await routes.settle_for(self, (*names, *more.values())[0])
 
     async def delete(self, *names: str, **more: str) -> None:
         """Stop a session; its owner is told when somebody else did."""
         owner = (*names, *more.values())[0]
-        with sentences(self), acting(self.current_user, owner):
-            await super().delete(*names, **more)
-        await routes.settle_for(self, owner)
+        with sentences(self):
+            with acting(self.current_user, owner):
+                await super().delete(*names, **more)
+            await routes.settle_for(self, owner)
 
 
 class StartHandler(SpawnHandler):  # type: ignore[misc]  # JupyterHub has no types
@@ -164,10 +169,11 @@ class StartHandler(SpawnHandler):  # type: ignore[misc]  # JupyterHub has no typ
         """Start a session from the form."""
         caller = self.current_user.name if self.current_user is not None else ""
         given = [part or "" for part in (*names, *more.values())] or [caller]
-        async with leaving_nothing(self, given[0], (*given, "")[1]):
-            with sentences(self):
-                self._refuse_twice(given[0], (*given, "")[1])
-                await _done(super().post(*names, **more))
+        with sentences(self):
+            async with leaving_nothing(self, given[0], (*given, "")[1]):
+                with sentences(self):
+                    self._refuse_twice(given[0], (*given, "")[1])
+                    await _done(super().post(*names, **more))
 
     def _refuse_twice(self, owner: str, server: str) -> None:
         """Lead somebody who presses Start in an old tab to what was started meanwhile."""

@@ -63,11 +63,15 @@ class Door:
             await asyncio.wait([self._asking], timeout=PATIENCE)
         return f"{CLOSED} {self._known.text.strip() or USUAL}" if self._known.on else ""
 
+    def set(self, now: Maintenance) -> None:
+        """Know at once what has just been written; a look that is under way has seen what was before."""
+        self._known, self._asked, self._asking = now, time.monotonic(), None
+
     def _ask(self) -> Maintenance:
         return maintenance.get(self._database.engine())
 
     def _answered(self, task: asyncio.Task[Maintenance]) -> None:
-        if task.cancelled():
+        if task.cancelled() or task is not self._asking:
             return
         self._asked = time.monotonic()
         if (error := task.exception()) is not None:

@@ -135,6 +135,7 @@ class MaintenancePage(AnnouncementsPage):
         since = before.since if on == "yes" and before.on else int(time.time())
         now = Maintenance(on == "yes", text, self.person.name, since)
         await ask(self.site, maintenance.set, now)
+        self.site.door.set(now)
         await news_changed(self.site)
         await self.note("maintenance-on" if now.on else "maintenance-off", detail=text)
         sentence = "Maintenance is on: new sessions are refused." if now.on else "Maintenance is off."
