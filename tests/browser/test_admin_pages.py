@@ -39,8 +39,7 @@ def heading(page: Page, text: str):
 
 
 def told(page: Page):
-    said = page.locator("[role=status]:not([data-maintenance])").locator("visible=true")
-    return expect(said.filter(has_text=re.compile(r"\w")).first)
+    return expect(page.get_by_role("status").filter(has_text=re.compile(r"\w")).first)
 
 
 def test_an_admin_finds_writes_and_stops(site, person, page, complaints):  # noqa: F811

@@ -227,7 +227,8 @@ def test_image_has_what_developers_reach_for(inside):
         "int main(int n, char **a) { MPI_Init(&n, &a); MPI_Finalize(); return 0; }"
     )
     build = (
-        f"cd /tmp && printf '%s' {shlex.quote(program)} > x.c && mpicc -I/usr/lib/*/pmix2/include x.c -o x"
+        f"cd /tmp && printf '%s' {shlex.quote(program)} > x.c && "
+        'mpicc -I "$(echo /usr/lib/*/pmix2/include)" x.c -o x'
     )
     done = inside.run("base", "sh", "-c", f"{build} && mpirun -n 1 ./x && echo built")
     assert done.stdout.endswith("built\n"), done.stderr
