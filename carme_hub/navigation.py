@@ -23,7 +23,8 @@ def navigates(headers: Mapping[str, str]) -> bool:
     Browsers too old for these headers, and programs, send none of them.
     """
     mode, dest = headers.get("Sec-Fetch-Mode", "navigate"), headers.get("Sec-Fetch-Dest", "document")
-    return mode == "navigate" and dest == "document"
+    # "empty" is a link to be saved (``<a download>``): the answer goes into a file, where no script reads it.
+    return mode == "navigate" and dest in {"document", "empty"}
 
 
 def registers_worker(headers: Mapping[str, str]) -> bool:
