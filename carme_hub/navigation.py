@@ -23,8 +23,12 @@ def navigates(headers: Mapping[str, str]) -> bool:
     Browsers too old for these headers, and programs, send none of them.
     """
     mode, dest = headers.get("Sec-Fetch-Mode", "navigate"), headers.get("Sec-Fetch-Dest", "document")
-    # "empty" is a link to be saved (``<a download>``): the answer goes into a file, where no script reads it.
-    return mode == "navigate" and dest in {"document", "empty"}
+    return mode == "navigate" and dest == "document"
+
+
+def saves(headers: Mapping[str, str]) -> bool:
+    """Say whether the answer goes into a file (``<a download>``), where no script reads it."""
+    return headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "empty"
 
 
 def registers_worker(headers: Mapping[str, str]) -> bool:

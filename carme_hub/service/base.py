@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
 from tornado.web import HTTPError, RequestHandler
 
-from carme_hub.navigation import OPENER, WORKER, navigates, registers_worker
+from carme_hub.navigation import OPENER, WORKER, navigates, registers_worker, saves
 from carme_hub.service.person import Person
 from carme_hub.service.refusal import NO_HUB, RELOAD, Refused, sentence_of
 from carme_hub.service.ticket import fits, ticket
@@ -93,8 +93,8 @@ class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]  # Jupyt
             return
         headers = self.request.headers
         if self.request.method in READING:
-            if navigates(headers) and not self.proof_for_reading:
-                self._proven = True
+            if not self.proof_for_reading and (navigates(headers) or saves(headers)):
+                self._proven = navigates(headers)
                 return
         elif headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
             raise Refused(403, RELOAD)
