@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from carme_hub.records import history, maintenance, notices, open_records
+from carme_hub.records.attach import CLOSED
 from carme_hub.records.maintenance import Maintenance
 from carme_hub.spawner.board import PATIENCE
 from tests.integration.fault_world import OPEN, FaultHub, clean_up, partition, prepare
@@ -329,7 +330,7 @@ def test_in_maintenance_only_admins_start_sessions_and_all_that_run_go_on(hub, e
         return code == 503 and (name, json.loads(told))
 
     name, said = until(refused, "the door to close")
-    assert said["message"] == text
+    assert said["message"] == f"{CLOSED} {text}"
     assert ("rosa", name) not in hub.rows()
     # The page's form and a link end in the same question.
     page = form(hub, "rosa")
