@@ -16,7 +16,7 @@ from jupyterhub.apihandlers.proxy import ProxyAPIHandler
 from jupyterhub.apihandlers.services import ServiceAPIHandler
 from jupyterhub.apihandlers.shares import _ShareAPIHandler
 from jupyterhub.apihandlers.users import ActivityAPIHandler, UserAPIHandler, UserServerAPIHandler
-from jupyterhub.scopes import _check_scopes_exist
+from jupyterhub.scopes import _check_scopes_exist, needs_scope
 from jupyterhub.slugs import is_valid_display_name, normalise_unicode
 from sqlalchemy import text
 from tornado import web
@@ -163,10 +163,11 @@ def _check_address(handler: Any) -> None:
 
 def attach(app: JupyterHub) -> None:
     """Put the rules in front of the API, and what is older than they are within them."""
-    prepare, patch_proxy = APIHandler.prepare, ProxyAPIHandler.patch
+    patch_proxy = ProxyAPIHandler.patch
 
     async def prepare_checked(handler: Any) -> None:
-        await prepare(handler)
+        # Whatever it is by then: others guard all of the hub's handlers, and may be put there later.
+        await super(APIHandler, handler).prepare()
         _check_address(handler)
 
     async def patch_proxy_checked(handler: Any) -> None:
@@ -188,7 +189,8 @@ def attach(app: JupyterHub) -> None:
     own: Any = TokensHandler  # it reads its body in a way of its own
     own.get_json_body = _checked(own.get_json_body)
     APIHandler.prepare = prepare_checked
-    ProxyAPIHandler.patch = patch_proxy_checked
+    # Who may is asked before anything is said about what was sent, as in JupyterHub's own.
+    ProxyAPIHandler.patch = needs_scope("proxy")(patch_proxy_checked)
     shorten(app.db)
 
 

@@ -25,20 +25,41 @@ def is_plain(text: str, unseen: set[str] = UNSEEN) -> bool:
     )
 
 
-def problem_of(value: object, depth: int = DEPTH) -> str:
-    """Say what no value of any field may have: NUL, half characters, numbers that databases do not hold."""
+def problem_of(value: object, depth: int = DEPTH, field: str = "") -> str:
+    """Say what no value of any field may have: NUL, half characters, numbers that databases do not hold.
+
+    Parameters
+    ----------
+    value
+        As it was read.
+    depth
+        Objects in each other that may come.
+    field
+        Its name, with those of the objects that it is in.
+    """
+    subject = field or "The request"
     if isinstance(value, str):
         fits = "\0" not in value and (value.isascii() or is_plain(value, HALF))
-        return "" if fits else "The request has characters that do not exist."
+        return "" if fits else f"{subject} has characters that do not exist."
     if isinstance(value, bool) or value is None:
         return ""
     if isinstance(value, int | float):
         fits = math.isfinite(value) and abs(value) <= WHOLE
-        return "" if fits else "The request has a number that is too large."
+        return "" if fits else f"{subject} has a number that is too large."
     if depth == 0:
-        return "The request has too many objects in each other."
-    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
-    return next((found for part in parts if (found := problem_of(part, depth - 1))), "")
+        return f"{subject} has too many objects in each other."
+    parts: list[tuple[object, str]] = (
+        [(one, field) for one in value] if isinstance(value, dict | list) else []
+    )
+    if isinstance(value, dict):
+        parts += [(part, _inner(field, name)) for name, part in value.items()]
+    return next((found for part, name in parts if (found := problem_of(part, depth - 1, name))), "")
+
+
+def _inner(field: str, name: str) -> str:
+    """Return the name of a field in a field, or the outer one's where nobody could read it."""
+    full = f"{field}.{name}" if field else name
+    return full if len(full) <= NAME and is_plain(name) else field
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def make_token(world: ServiceHub, browser: Browser, *scopes: str, note: str = ""
 def test_a4_who_has_a_token_made_is_told(world):
     with world.browser("alice") as alice:
         alice.enter()
-        make_token(world, alice, note="for \x1b[31m<b>my</b> script\n")
+        make_token(world, alice, note="for [31m<b>my</b>\u202e  script ")
         told = wait_for(lambda: alice.api("notices").json()["notices"], "the notice")
         assert told[0]["title"] == "An API token was made for your account"
         assert "for [31m<b>my</b> script" in " ".join(told[0]["text"].split())

@@ -52,6 +52,8 @@ def test_a5_a_name_that_is_taken_is_one_line_of_bounded_length(text):
         ({"display_name": "x" * 256}, False),
         ({"note": None}, True),
         ({"note": ["a"]}, False),
+        ({"note": "a\n"}, False),
+        ({"note": "\x1b[31m"}, False),
         ({"name": 5}, False),
         ({"name": ["x"]}, False),
         ({"usernames": "abc"}, False),
@@ -69,6 +71,23 @@ def test_a5_a_name_that_is_taken_is_one_line_of_bounded_length(text):
 )
 def test_a14_what_is_taken(body, taken):
     assert (not body_problem(body)) == taken
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"user_options": {"gpus": 10**30}}, "user_options.gpus"),
+        ({"user_options": {"gpus": [1, float("inf")]}}, "user_options.gpus"),
+        ({"user_options": {"image": "\0"}}, "user_options.image"),
+        ({"expires_in": 10**30}, "expires_in"),
+        ({"user_options": {"a\nb": 10**30}}, "user_options"),
+        ({"user_options": {"x" * 300: 10**30}}, "user_options"),
+        ({"\0": 1}, "The request"),
+        ([10**30], "The body"),
+    ],
+)
+def test_a14_the_sentence_names_the_wrong_field(body, field):
+    assert body_problem(body).startswith(f"{field} has ")
 
 
 def test_a5_the_dashboard_gets_no_name_that_is_longer_whatever_is_stored():
