@@ -101,6 +101,7 @@ def test_a_session_started_elsewhere_appears_is_opened_and_stopped_by_keyboard(s
         "image": "base",
         "nodes": 1,
         "gpus": 0,
+        "tasks": 1,
         "time": 30,
     }
 
