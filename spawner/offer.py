@@ -206,10 +206,11 @@ class OfferingSpawner(Asking, SessionSettings, Conventions):
             With status 400 and a sentence about each thing that is not on offer.
         """
         offered = self.offered()
-        if wrong := mistakes(options, offered):
-            raise _refused(*wrong)
         try:
             request = JobRequest.of(options, offered)
+        except RequestError:
+            raise _refused(*mistakes(options, offered)) from None
+        try:
             backend = self._backend(request.profile)
             if backend.people is not None:
                 standing = backend.people.known(self.user.name)

@@ -1,6 +1,6 @@
 // The waiting page, live: follows the hub's progress events, counts the time, and opens the session when it is
 // ready. All sentences stand in the page or come with the events; they are written as text, never as HTML.
-import { language } from "./times.js";
+import { clock } from "./times.js";
 
 const SECOND = 1000;
 const SILENCE = 30 * SECOND; // the hub says something every 8 seconds, if only an empty line
@@ -22,12 +22,6 @@ let ahead = event.now - performance.now() / SECOND;
 const now = () => performance.now() / SECOND + ahead;
 
 // --- Time, as the reader's clock and language have it ---
-
-function clock(moment) {
-  const date = new Date(moment * SECOND);
-  const today = date.toDateString() === new Date().toDateString();
-  return new Intl.DateTimeFormat(language, today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" }).format(date);
-}
 
 function relative(seconds) {
   const size = Math.abs(seconds);
